@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * emustat: the emulated processor's event counters
+ *
+ *	emustat [-j] [-o FILE]			since power on
+ *	emustat [-j] [-o FILE] -- CMD...	while CMD ran; ends with its status
+ *	emustat --save				ask for a snapshot of the machine
+ *
+ * -j: JSON, a number for each event. The counters are those of the whole
+ * machine, all domains. instructions is the unit of the time stamp counter.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "simcall.h"
+
+static const char *const names[SIMCALL_CNT_EXIT_REASON] = {
+	[SIMCALL_CNT_TICKS] = "instructions",
+	[SIMCALL_CNT_EXITS] = "vm_exits",
+	[SIMCALL_CNT_ENTRIES] = "vm_entries",
+	[SIMCALL_CNT_PML_RECORDS] = "pml_records",
+	[SIMCALL_CNT_PML_FULL] = "pml_full_exits",
+	[SIMCALL_CNT_EPT_VIOLATION] = "ept_violation_exits",
+	[SIMCALL_CNT_EPT_MISCONFIG] = "ept_misconfig_exits",
+	[SIMCALL_CNT_INVEPT] = "invept",
+	[SIMCALL_CNT_INVVPID] = "invvpid",
+	[SIMCALL_CNT_GUEST_PF] = "guest_page_faults",
+	[SIMCALL_CNT_VMCALL] = "vmcall_exits",
+	[SIMCALL_CNT_EXTINT] = "external_interrupt_exits",
+	[SIMCALL_CNT_EPT_AD] = "ept_ad_updates",
+};
+
+static void no_emulator(int sig)
+{
+	static const char text[] = "emustat: this is not the emulated machine\n";
+
+	(void)sig;
+	if (write(2, text, sizeof(text) - 1) < 0)
+		_exit(125);
+	_exit(125);
+}
+
+static void print(FILE *f, int json, const uint64_t *a, const uint64_t *b)
+{
+	const char *sep = json ? "{" : "";
+
+	for (int i = 0; i < SIMCALL_CNT_MAX; i++) {
+		uint64_t n = b[i] - a[i];
+
+		if (i < SIMCALL_CNT_EXIT_REASON && names[i])
+			fprintf(f, json ? "%s\"%s\": %llu" : "%s%-26s %llu\n", sep, names[i],
+				(unsigned long long)n);
+		else if (i >= SIMCALL_CNT_EXIT_REASON && n)
+			fprintf(f, json ? "%s\"exit_%d\": %llu" : "%sexit_%-21d %llu\n", sep,
+				i - SIMCALL_CNT_EXIT_REASON, (unsigned long long)n);
+		else
+			continue;
+		sep = json ? ", " : "";
+	}
+	if (json)
+		fprintf(f, "}\n");
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option longopts[] = { { "json", no_argument, NULL, 'j' },
+						  { "output", required_argument, NULL, 'o' },
+						  { "save", no_argument, NULL, 's' },
+						  { NULL, 0, NULL, 0 } };
+	static uint64_t a[SIMCALL_CNT_MAX], b[SIMCALL_CNT_MAX];
+	int json = 0, save = 0, status = 0, opt;
+	FILE *f = stdout;
+
+	while ((opt = getopt_long(argc, argv, "+jo:", longopts, NULL)) != -1) {
+		switch (opt) {
+		case 'j':
+			json = 1;
+			break;
+		case 'o':
+			f = fopen(optarg, "w");
+			if (!f) {
+				fprintf(stderr, "emustat: %s: %s\n", optarg, strerror(errno));
+				return 125;
+			}
+			break;
+		case 's':
+			save = 1;
+			break;
+		default:
+			fprintf(stderr, "usage: emustat [-j] [-o FILE] [-- CMD...] | --save\n");
+			return 2;
+		}
+	}
+	signal(SIGILL, no_emulator);
+	if (save)
+		return simcall_save() ? 1 : 0;
+	/* the tables must be there: a page fault in the call is not an event of CMD */
+	memset(b, 0, sizeof(b));
+	if (optind < argc) {
+		pid_t pid;
+
+		memset(a, 0, sizeof(a));
+		simcall_counters(a, SIMCALL_CNT_MAX);
+		pid = fork();
+		if (pid == 0) {
+			signal(SIGILL, SIG_DFL);
+			execvp(argv[optind], argv + optind);
+			fprintf(stderr, "emustat: %s: %s\n", argv[optind], strerror(errno));
+			_exit(errno == ENOENT ? 127 : 126);
+		}
+		if (pid < 0 || waitpid(pid, &status, 0) != pid) {
+			fprintf(stderr, "emustat: %s\n", strerror(errno));
+			return 125;
+		}
+		status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	}
+	simcall_counters(b, SIMCALL_CNT_MAX);
+	print(f, json, a, b);
+	if (fclose(f)) {
+		fprintf(stderr, "emustat: cannot write the counters: %s\n", strerror(errno));
+		return 125;
+	}
+	return status;
+}
