@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The module's own interfaces. The way of a dirty page: spml.c (Xen's ring)
+ * -> frames.c (which pages map a logged frame) -> leaf.c (pages, page tables)
+ * -> tracker.c (rounds of one process) -> dev.c (/dev/ooh). absent.c: pages that
+ * only the page cache knows of.
+ *
+ * One mutex, ooh_lock, guards all of it: the ring is one for the domain and a
+ * collect concerns every tracker.
+ */
+#ifndef OOH_H
+#define OOH_H
+
+#include <linux/bitmap.h>
+#include <linux/list.h>
+#include <linux/mm.h>
+#include <linux/mutex.h>
+#include <linux/types.h>
+#include <linux/ooh.h>
+
+#include "compat/compat.h"
+
+#undef pr_fmt
+#define pr_fmt(fmt) "ooh: " fmt
+
+#define OOH_SLOTS   PTRS_PER_PTE /* pages a leaf spans */
+
+extern struct mutex ooh_lock;
+
+/*
+ * A node is one use of a frame: by a page (leaf and slot), or as the page table
+ * of a leaf. All nodes of a frame form a list whose head frames.c keeps. 0: none.
+ */
+typedef u32 ooh_node;
+#define OOH_NODE_TABLE (1U << 31)
+
+struct ooh_leaf;
+static inline ooh_node ooh_page_node(u32 leaf, unsigned int slot)
+{
+	return leaf << 9 | slot;
+}
+
+/*
+ * What one last-level page table (or one huge entry) mapped when it was looked
+ * through last, and which of its pages are to be reported.
+ */
+struct ooh_leaf {
+	struct ooh_tracker *tracker;
+	unsigned long addr; /* first byte of the 2 MiB */
+	u64 pmd;	    /* its entry, the bits that matter; 0: gone */
+	u32 id;
+	u32 mapped;  /* pages it holds, swapped out ones too */
+	bool rescan; /* may differ from what is known */
+	bool dirty;  /* pending is not empty */
+	u32 absent;  /* slots filled in by absent.c */
+	/* absent pages by others; now, in the round before */
+	bool writable, was_writable;
+	ooh_node table_next, table_prev;
+	DECLARE_BITMAP(pending, OOH_SLOTS);
+	struct ooh_slots {
+		u64 pte[OOH_SLOTS]; /* the bits that matter */
+		ooh_node next[OOH_SLOTS];
+		ooh_node prev[OOH_SLOTS];
+	} * slots;
+};
+
+/*
+ * A slot of a page without an entry: what the page cache has for it. A frame,
+ * marked as no entry of a process is (present and of no protection at once), so
+ * that the page counts as new when it gets its entry; or out of memory (counts as
+ * changed).
+ */
+#define OOH_ABSENT     (_PAGE_PRESENT | _PAGE_PROTNONE)
+#define OOH_ABSENT_OUT _PAGE_USER
+bool ooh_absent(u64 val);
+
+/* Leaves, ascending by address. */
+struct ooh_leaves {
+	struct ooh_leaf **v;
+	size_t nr, size;
+};
+
+/* leaf.c */
+struct ooh_leaf *ooh_leaf_create(struct ooh_tracker *t, unsigned long addr);
+void ooh_leaf_destroy(struct ooh_leaf *leaf); /* forgets its frames */
+struct ooh_leaf *ooh_leaf_of(ooh_node node);
+void ooh_leaf_set_pmd(struct ooh_leaf *leaf, u64 pmd);
+bool ooh_leaf_scan(struct ooh_leaf *leaf); /* false: its pmd changed meanwhile */
+/* within the queue's room */
+void ooh_leaf_set_absent(struct ooh_leaf *leaf, unsigned int slot, u64 val);
+void ooh_leaf_mark_present(struct ooh_leaf *leaf);
+void ooh_leaf_mark_all(struct ooh_leaf *leaf);
+
+struct ooh_pmd {
+	unsigned long addr;
+	u64 val;
+};
+struct ooh_pmds { /* result of a walk, grows */
+	struct ooh_pmd *v;
+	size_t nr, size;
+};
+int ooh_walk(struct mm_struct *mm, struct ooh_pmds *out);
+void ooh_leaf_exit(void);
+
+/* absent.c */
+int ooh_absent_update(struct ooh_tracker *t, u64 since);
+
+/* frames.c */
+int ooh_frames_init(void);
+void ooh_frames_exit(void);
+void ooh_frame_link(unsigned long pfn, ooh_node node);
+void ooh_frame_unlink(unsigned long pfn, ooh_node node);
+ooh_node ooh_frame_head(unsigned long pfn);
+bool ooh_frames_room(unsigned int nr); /* can nr more be queued without a flush? */
+int ooh_frames_flush(void);	       /* arm and forget what is queued */
+void ooh_frames_rearm_all(void);       /* Xen has forgotten everything */
+void ooh_frames_unarmed(void);	       /* report those that Xen refuses to arm */
+void ooh_frame_logged(unsigned long pfn);
+extern u64 ooh_frames_foreign, ooh_frames_armed;
+
+/* spml.c: each returns 0 or -errno */
+int ooh_spml_init(void);
+void ooh_spml_exit(void);
+int ooh_spml_arm(u64 *pfns, unsigned int nr, void (*refused)(unsigned long pfn));
+int ooh_spml_forget(u64 *pfns, unsigned int nr);
+int ooh_spml_collect(void); /* ends the round: trackers get their marks */
+void ooh_spml_info(struct ooh_info *info);
+u64 ooh_spml_waiting(void); /* records not drained yet, U64_MAX: lost; takes no lock */
+extern u64 ooh_spml_overflows, ooh_spml_hypercalls, ooh_spml_drain_ns, ooh_spml_map_ns,
+	ooh_spml_arm_ns;
+
+/* tracker.c: all but create and free are called with ooh_lock held */
+struct ooh_tracker;
+struct ooh_tracker *ooh_tracker_create(void);
+void ooh_tracker_free(struct ooh_tracker *t);
+int ooh_tracker_attach(struct ooh_tracker *t, struct mm_struct *mm);
+int ooh_tracker_collect(struct ooh_tracker *t, struct ooh_collect *c);
+void ooh_tracker_stats(struct ooh_tracker *t, struct ooh_stats *s);
+struct mm_struct *ooh_tracker_mm(const struct ooh_tracker *t);
+struct ooh_leaves *ooh_tracker_leaves(struct ooh_tracker *t);
+/* NULL: no memory */
+struct ooh_leaf *ooh_leaves_insert(struct ooh_tracker *t, size_t at, unsigned long addr);
+void ooh_tracker_count(struct ooh_tracker *t);	      /* one record was its page */
+u64 ooh_tracker_waiting(const struct ooh_tracker *t); /* as ooh_spml_waiting(): drained */
+void ooh_trackers_all_dirty(u32 reason);	      /* every tracker lost its log */
+extern unsigned int ooh_trackers;
+
+/* dev.c */
+int ooh_dev_init(void);
+void ooh_dev_exit(void);
+
+/* main.c: faults put in on purpose, to prove that tests see them */
+enum ooh_inject { OOH_INJECT_NONE, OOH_INJECT_NOREARM, OOH_INJECT_DROPRECORD, OOH_INJECT_CORRUPT };
+extern enum ooh_inject ooh_inject;
+#define OOH_RING_AUTO (~0U - 1) /* neither a size nor somebody's -1 */
+extern unsigned int ooh_ring_pages;
+
+#endif /* OOH_H */

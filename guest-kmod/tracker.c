@@ -1,0 +1,475 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Trackers: the rounds of one address space.
+ */
+#include <linux/ktime.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "ooh.h"
+#include "trace.h"
+
+#define BATCH 128 /* ranges copied to user space at once */
+#define TRIES 16  /* for page tables that change while they are looked at */
+
+struct ooh_tracker {
+	struct list_head list;
+	struct mm_struct *mm; /* mm_count is held, mm_users is not */
+	struct ooh_leaves leaves;
+	struct ooh_pmds pmds;
+	u64 since;     /* real time when the last round's end began, ns */
+	s64 to_boot;   /* and the boot clock beside it */
+	u32 reason;    /* why the next round is all dirty */
+	u64 collected; /* stats.records when the last round ended */
+	struct ooh_stats stats;
+	struct ooh_range batch[BATCH];
+};
+
+static LIST_HEAD(trackers);
+unsigned int ooh_trackers;
+
+struct ooh_tracker *ooh_tracker_create(void)
+{
+	struct ooh_tracker *t = kzalloc(sizeof(*t), GFP_KERNEL_ACCOUNT);
+
+	if (t)
+		INIT_LIST_HEAD(&t->list);
+	return t;
+}
+
+struct mm_struct *ooh_tracker_mm(const struct ooh_tracker *t)
+{
+	return t->mm;
+}
+
+struct ooh_leaves *ooh_tracker_leaves(struct ooh_tracker *t)
+{
+	return &t->leaves;
+}
+
+void ooh_tracker_count(struct ooh_tracker *t)
+{
+	t->stats.records++;
+}
+
+/* What collects of other trackers drained for this one. */
+u64 ooh_tracker_waiting(const struct ooh_tracker *t)
+{
+	if (READ_ONCE(t->reason))
+		return U64_MAX;
+	return READ_ONCE(t->stats.records) - READ_ONCE(t->collected);
+}
+
+void ooh_trackers_all_dirty(u32 reason)
+{
+	struct ooh_tracker *t;
+
+	trace_ooh_overflow(reason);
+	list_for_each_entry(t, &trackers, list)
+		t->reason |= reason;
+}
+
+/* Lets go of everything but the tracker itself. */
+static void forget(struct ooh_tracker *t)
+{
+	size_t i;
+
+	for (i = 0; i < t->leaves.nr; i++)
+		ooh_leaf_destroy(t->leaves.v[i]);
+	ooh_frames_flush();
+	t->leaves.nr = 0;
+}
+
+void ooh_tracker_free(struct ooh_tracker *t)
+{
+	mutex_lock(&ooh_lock);
+	forget(t);
+	if (t->mm) {
+		list_del(&t->list);
+		ooh_trackers--;
+	}
+	mutex_unlock(&ooh_lock);
+	if (t->mm)
+		mmdrop(t->mm);
+	kvfree(t->leaves.v);
+	kvfree(t->pmds.v);
+	kfree(t);
+}
+
+/*
+ * Brings the leaves in line with the entries above the page tables: new ones
+ * appear, others change or go. Page tables that are new are queued for arming.
+ */
+static int merge(struct ooh_tracker *t)
+{
+	struct ooh_leaf **merged, *leaf;
+	struct ooh_pmd *pmd = t->pmds.v, *end = pmd + t->pmds.nr;
+	size_t i = 0, nr = 0, size = t->leaves.nr + t->pmds.nr;
+
+	merged = kvmalloc_array(max_t(size_t, size, 1), sizeof(*merged), GFP_KERNEL);
+	if (!merged)
+		return -ENOMEM;
+	while (i < t->leaves.nr || pmd < end) {
+		unsigned long addr = pmd < end ? pmd->addr : ULONG_MAX;
+
+		while (!ooh_frames_room(OOH_SLOTS + 1))
+			ooh_frames_flush();
+		if (i < t->leaves.nr && t->leaves.v[i]->addr < addr) {
+			leaf = t->leaves.v[i++];
+			/* kept until it is known that its pages are gone and reported */
+			if (!leaf->pmd && !leaf->mapped && !leaf->dirty && !leaf->rescan) {
+				ooh_leaf_destroy(leaf);
+				continue;
+			}
+			if (leaf->pmd)
+				ooh_leaf_set_pmd(leaf, 0);
+		} else {
+			if (i < t->leaves.nr && t->leaves.v[i]->addr == addr)
+				leaf = t->leaves.v[i++];
+			else
+				leaf = ooh_leaf_create(t, addr);
+			if (!leaf)
+				break;
+			if (leaf->pmd != pmd->val)
+				ooh_leaf_set_pmd(leaf, pmd->val);
+			pmd++;
+		}
+		merged[nr++] = leaf;
+	}
+	/* no memory for a leaf: keep the others, the caller gives up */
+	while (i < t->leaves.nr)
+		merged[nr++] = t->leaves.v[i++];
+	kvfree(t->leaves.v);
+	t->leaves.v = merged;
+	t->leaves.nr = nr;
+	t->leaves.size = size;
+	return pmd < end ? -ENOMEM : 0;
+}
+
+/* A leaf without a page table, in its place in the order. */
+struct ooh_leaf *ooh_leaves_insert(struct ooh_tracker *t, size_t at, unsigned long addr)
+{
+	struct ooh_leaves *l = &t->leaves;
+	struct ooh_leaf *leaf;
+
+	if (l->nr == l->size) {
+		size_t size = max_t(size_t, 2 * l->size, 64);
+		struct ooh_leaf **v = kvrealloc(l->v, size * sizeof(*v), GFP_KERNEL);
+
+		if (!v)
+			return NULL;
+		l->v = v;
+		l->size = size;
+	}
+	leaf = ooh_leaf_create(t, addr);
+	if (!leaf)
+		return NULL;
+	memmove(l->v + at + 1, l->v + at, (l->nr - at) * sizeof(*l->v));
+	l->v[at] = leaf;
+	l->nr++;
+	return leaf;
+}
+
+/* The time to compare files' times with in this round; 0 if the clock was set back. */
+static u64 since(struct ooh_tracker *t)
+{
+	u64 now = ktime_get_real_ns(), before = t->since;
+	s64 to_boot = now - ktime_get_boottime_ns();
+
+	/* the two are not read at once; absent.c allows for more than this */
+	if (to_boot + (s64)NSEC_PER_MSEC < t->to_boot)
+		before = 0;
+	t->since = now;
+	t->to_boot = to_boot;
+	return before;
+}
+
+/*
+ * Follows the page tables of t->mm as they are now: page tables are armed
+ * before they are looked through, frames before this returns, so whatever
+ * changes from here on is logged. The caller holds mm_users.
+ */
+static int update(struct ooh_tracker *t, u64 since)
+{
+	unsigned int tries;
+	bool again = true;
+	size_t i;
+	int ret;
+
+	for (tries = 0; again && tries < TRIES; tries++) {
+		again = false;
+		ret = ooh_walk(t->mm, &t->pmds);
+		if (ret)
+			return ret;
+		ret = merge(t);
+		if (ret)
+			return ret;
+		ooh_frames_flush();
+		for (i = 0; i < t->leaves.nr; i++) {
+			if (!t->leaves.v[i]->rescan)
+				continue;
+			if (!ooh_leaf_scan(t->leaves.v[i]))
+				again = true;
+			t->stats.tables++;
+		}
+	}
+	/* still changing: whatever it is, it is reported; the next round looks again */
+	if (again)
+		for (i = 0; i < t->leaves.nr; i++)
+			if (t->leaves.v[i]->rescan)
+				ooh_leaf_mark_all(t->leaves.v[i]);
+	ret = ooh_absent_update(t, since);
+	ooh_frames_flush();
+	return ret;
+}
+
+static u64 mapped(const struct ooh_tracker *t)
+{
+	u64 pages = 0;
+	size_t i;
+
+	for (i = 0; i < t->leaves.nr; i++)
+		pages += t->leaves.v[i]->mapped;
+	return pages;
+}
+
+int ooh_tracker_attach(struct ooh_tracker *t, struct mm_struct *mm)
+{
+	u64 armed = ooh_frames_armed;
+	size_t i;
+	int ret;
+
+	mmgrab(mm);
+	t->mm = mm;
+	list_add(&t->list, &trackers);
+	ooh_trackers++;
+	since(t);
+	ret = update(t, t->since);
+	if (ret)
+		goto err;
+	/* the round begins now: what is there is no news */
+	for (i = 0; i < t->leaves.nr; i++) {
+		bitmap_zero(t->leaves.v[i]->pending, OOH_SLOTS);
+		t->leaves.v[i]->dirty = false;
+	}
+	memset(&t->stats, 0, sizeof(t->stats));
+	t->stats.armed = ooh_frames_armed - armed;
+	return 0;
+
+err:
+	forget(t);
+	list_del_init(&t->list);
+	ooh_trackers--;
+	t->mm = NULL;
+	mmdrop(mm);
+	return ret;
+}
+
+static int end_round(struct ooh_tracker *t)
+{
+	u64 began, armed, arming, before;
+	size_t i;
+	int ret;
+
+	if (!mmget_not_zero(t->mm)) {
+		forget(t);
+		return -ESRCH;
+	}
+	before = since(t);
+	ret = ooh_spml_collect();
+	if (ret)
+		goto out;
+	began = ktime_get_ns();
+	armed = ooh_frames_armed;
+	arming = ooh_spml_arm_ns;
+	if (t->reason)
+		for (i = 0; i < t->leaves.nr; i++)
+			t->leaves.v[i]->rescan = true;
+	ret = update(t, before);
+	if (ret) {
+		/* what was drained stays marked; what could not be followed is not known */
+		t->reason |= OOH_REASON_NOMEM;
+		goto out;
+	}
+	if (t->reason)
+		for (i = 0; i < t->leaves.nr; i++)
+			ooh_leaf_mark_present(t->leaves.v[i]);
+	t->stats.rounds++;
+	t->collected = t->stats.records;
+	t->stats.all_dirty += t->reason != 0;
+	t->stats.armed += max(ooh_frames_armed, armed) - armed;
+	arming = ooh_spml_arm_ns - arming;
+	t->stats.arm_ns += arming;
+	t->stats.map_ns += ktime_get_ns() - began - arming;
+out:
+	/* the last user of the mm takes it down: not with the lock held */
+	mmput_async(t->mm);
+	return ret;
+}
+
+/* Sets the marks of ranges again that user space did not get. */
+static void give_back(struct ooh_tracker *t, const struct ooh_range *r, unsigned int nr)
+{
+	size_t i = 0;
+
+	for (; nr; nr--, r++) {
+		unsigned long addr;
+
+		for (addr = r->start; addr < r->end; addr += PAGE_SIZE) {
+			while (t->leaves.v[i]->addr + PMD_SIZE <= addr)
+				i++;
+			__set_bit(pte_index(addr), t->leaves.v[i]->pending);
+			t->leaves.v[i]->dirty = true;
+		}
+	}
+}
+
+/* The caller's vector on its way out. */
+struct output {
+	struct ooh_tracker *t;
+	struct ooh_range __user *vec;
+	u32 len, nr; /* of vec: room, elements copied */
+	u32 batch;   /* elements of t->batch that wait */
+	u64 pages;
+};
+
+/* 0, or -EFAULT: what was in the batch is pending again */
+static int flush_output(struct output *out)
+{
+	struct ooh_range *b = out->t->batch;
+	u32 n = out->batch;
+
+	out->batch = 0;
+	if (n && copy_to_user(out->vec + out->nr, b, sizeof(*b) * n)) {
+		give_back(out->t, b, n);
+		return -EFAULT;
+	}
+	out->nr += n;
+	return 0;
+}
+
+/* 0, -EFAULT, or -ENOSPC: the vector is full, nothing was taken */
+static int put_range(struct output *out, unsigned long addr, unsigned int pages)
+{
+	struct ooh_range *b = out->t->batch;
+	int ret;
+
+	if (out->batch && b[out->batch - 1].end == addr) {
+		b[out->batch - 1].end += pages * PAGE_SIZE;
+		out->pages += pages;
+		return 0;
+	}
+	if (out->nr + out->batch == out->len)
+		return -ENOSPC;
+	if (out->batch == BATCH) {
+		ret = flush_output(out);
+		if (ret)
+			return ret;
+	}
+	b[out->batch++] = (struct ooh_range){ addr, addr + pages * PAGE_SIZE };
+	out->pages += pages;
+	return 0;
+}
+
+/* The pending pages of slots from ... last - 1; takes the marks off those it gives out. */
+static int put_leaf(struct output *out, struct ooh_leaf *leaf, unsigned int from, unsigned int last)
+{
+	unsigned int w;
+	int ret = 0;
+
+	for (w = from / BITS_PER_LONG; !ret && w * BITS_PER_LONG < last; w++) {
+		unsigned long *pending = &leaf->pending[w], bits = *pending;
+		unsigned int base = w * BITS_PER_LONG;
+
+		if (from > base)
+			bits &= ~0UL << (from - base);
+		if (last < base + BITS_PER_LONG)
+			bits &= ~(~0UL << (last - base));
+		while (bits) {
+			unsigned int first = __ffs(bits);
+			unsigned long above = ~(bits >> first);
+			unsigned int run = above ? __ffs(above) : BITS_PER_LONG;
+			unsigned long mask = (~0UL >> (BITS_PER_LONG - run)) << first;
+
+			ret = put_range(out, leaf->addr + (base + first) * PAGE_SIZE, run);
+			if (ret)
+				break;
+			bits &= ~mask;
+			*pending &= ~mask;
+		}
+	}
+	leaf->dirty = !bitmap_empty(leaf->pending, OOH_SLOTS);
+	return ret;
+}
+
+/* Fills the caller's vector. */
+static int report(struct ooh_tracker *t, struct ooh_collect *c)
+{
+	struct output out = { .t = t, .vec = u64_to_user_ptr(c->vec), .len = c->vec_len };
+	unsigned long end = c->end ?: TASK_SIZE_MAX;
+	int ret = 0;
+	size_t i;
+
+	for (i = 0; !ret && i < t->leaves.nr && t->leaves.v[i]->addr < end; i++) {
+		struct ooh_leaf *leaf = t->leaves.v[i];
+
+		if (!leaf->dirty || leaf->addr + PMD_SIZE <= c->start)
+			continue;
+		ret = put_leaf(&out, leaf,
+			       c->start > leaf->addr ? (c->start - leaf->addr) >> PAGE_SHIFT : 0,
+			       end - leaf->addr < PMD_SIZE ? (end - leaf->addr) >> PAGE_SHIFT
+							   : OOH_SLOTS);
+	}
+	c->flags = ret == -ENOSPC ? OOH_F_MORE : 0;
+	if (ret == -EFAULT)
+		return ret;
+	ret = flush_output(&out);
+	if (ret)
+		return ret;
+	c->vec_len = out.nr;
+	c->pages = out.pages;
+	t->stats.reported += c->pages;
+	return 0;
+}
+
+int ooh_tracker_collect(struct ooh_tracker *t, struct ooh_collect *c)
+{
+	u32 reason;
+	int ret;
+
+	if (!(c->flags & OOH_COLLECT_CONTINUE)) {
+		u64 tables = t->stats.tables;
+
+		ret = end_round(t);
+		if (ret)
+			return ret;
+		reason = t->reason;
+		ret = report(t, c);
+		if (ret)
+			return ret;
+		/* told now; until then a failed call leaves it for the next */
+		t->reason = 0;
+		trace_ooh_collect(t, t->stats.rounds, t->stats.tables - tables, c->pages, reason);
+	} else {
+		reason = 0;
+		ret = report(t, c);
+		if (ret)
+			return ret;
+	}
+	c->reason = reason;
+	if (reason)
+		c->flags |= OOH_F_ALL_DIRTY;
+	return 0;
+}
+
+void ooh_tracker_stats(struct ooh_tracker *t, struct ooh_stats *s)
+{
+	*s = t->stats;
+	s->mapped = mapped(t);
+	s->foreign = ooh_frames_foreign;
+	s->overflows = ooh_spml_overflows;
+	s->hypercalls = ooh_spml_hypercalls;
+	s->drain_ns = ooh_spml_drain_ns;
+	s->map_ns = ooh_spml_map_ns + s->map_ns;
+}
