@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <x86intrin.h>
+#include "cmd.h"
+
+void say(const char *format, ...)
+{
+	va_list ap;
+
+	fflush(stdout);
+	fputs("ooh: ", stderr);
+	va_start(ap, format);
+	vfprintf(stderr, format, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+}
+
+/* Why there is no tracker; returns the exit status. */
+int say_no_tracking(const struct options *o, int rc, const char *reason)
+{
+	if (rc == -EPERM && strstr(reason, "stopping process"))
+		say("%s (another program traces it, or it belongs to another user)", reason);
+	else
+		say("%s", reason && *reason ? reason : strerror(-rc));
+	if (rc == -ENODEV && o->backend)
+		return ST_USAGE;
+	return ST_CANNOT;
+}
+
+int print_json(json_t *root)
+{
+	int rc = json_dumpf(root, stdout, JSON_INDENT(1) | JSON_PRESERVE_ORDER);
+
+	putchar('\n');
+	json_decref(root);
+	if (rc || fflush(stdout) || ferror(stdout)) {
+		say("standard output: %s", strerror(errno));
+		return ST_CANNOT;
+	}
+	return ST_OK;
+}
+
+/* As text: not every reader of JSON has 64-bit integers. */
+json_t *json_address(uint64_t address)
+{
+	return json_sprintf("0x%" PRIx64, address);
+}
+
+/* The time of day, for a person to compare with other logs */
+const char *clock_time(char buf[static 16])
+{
+	time_t now = time(NULL);
+	struct tm tm;
+
+	strftime(buf, 16, "%H:%M:%S", localtime_r(&now, &tm));
+	return buf;
+}
+
+json_t *json_time(void)
+{
+	struct timespec t;
+	char buf[32];
+	struct tm tm;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	strftime(buf, sizeof(buf), "%Y-%m-%dT%H:%M:%S", gmtime_r(&t.tv_sec, &tm));
+	return json_sprintf("%s.%03ldZ", buf, t.tv_nsec / 1000000);
+}
+
+uint64_t ticks(void)
+{
+	return __rdtsc();
+}
+
+uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * UINT64_C(1000000000) + t.tv_nsec;
+}
+
+int cmd_backends(bool json)
+{
+	struct ooh_backend v[16];
+	int i, n = ooh_backends(v, 16);
+	json_t *root = json ? json_array() : NULL;
+
+	for (i = 0; i < n; i++) {
+		if (json)
+			json_array_append_new(root, json_pack("{s:s, s:b, s:s}", "name", v[i].name,
+							      "usable", v[i].usable, "reason",
+							      v[i].reason));
+		else
+			printf("%-13s  %-10s  %s\n", v[i].name,
+			       v[i].usable ? "usable" : "not usable", v[i].reason);
+	}
+	return json ? print_json(root) : ST_OK;
+}

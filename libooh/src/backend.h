@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What a backend has to offer, and the tracker that it works on. */
+#ifndef OOH_BACKEND_H
+#define OOH_BACKEND_H
+
+#include <sys/types.h>
+#include <ooh.h>
+#include "ranges.h"
+
+struct ooh_tracker;
+
+struct backend {
+	const char *name;
+	const char *how; /* in words, when it is usable */
+
+	/* Is it usable on this machine? 0, or -errno with the reason in words. */
+	int (*probe)(char *why, size_t size);
+	/* Begins a round. 0, or -errno with the reason in t->reason. */
+	int (*attach)(struct ooh_tracker *t);
+	/*
+	 * Ends a round and begins the next: fills t->out and t->result.
+	 * ESRCH: the address space is gone. After any error the tracker
+	 * makes the next round all dirty.
+	 */
+	int (*collect)(struct ooh_tracker *t);
+	void (*detach)(struct ooh_tracker *t);
+	/* Adds what only the backend knows; may be NULL. */
+	int (*stats)(struct ooh_tracker *t, struct ooh_stats *stats);
+	/*
+	 * Sets the log's low-water mark; gives the descriptor that is readable
+	 * from there on. NULL: it has no log.
+	 */
+	int (*lowat)(struct ooh_tracker *t, uint64_t records);
+};
+
+struct ooh_tracker {
+	const struct backend *backend;
+	void *priv; /* the backend's, NULL when not attached */
+	pid_t pid;
+	int pidfd;
+	int epoll; /* what ooh_fd() gave out, or -1 */
+	uint64_t lowat;
+	unsigned int flags; /* of the call that runs: OOH_STOPPED */
+	struct ranges out;
+	unsigned int result;
+	bool lost; /* a collect failed: what it had seen is not known */
+	struct ooh_stats stats;
+	char ident[512]; /* tells one address space of the process from the next */
+	size_t ident_len;
+	char reason[OOH_REASON_LEN];
+};
+
+extern const struct backend backend_spml, backend_pagemap_scan, backend_uffd_wp, backend_soft_dirty;
+extern const struct backend *const backends[]; /* in order of preference, NULL at the end */
+
+int backend_why(char *why, size_t size, int rc, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+
+#endif

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * PAGEMAP_SCAN reads and write-protects pages in one atomic step per page; the
+ * kernel resolves the write faults alone (UFFD_FEATURE_WP_ASYNC). Needs Linux
+ * 6.7 and the private mappings of the process registered with a userfaultfd.
+ *
+ * A mapping that is not registered (new, moved, replaced at the same address)
+ * makes the scan fail: then it is registered, and everything in it counts as
+ * written. Mappings that cannot be registered, or that others can write without
+ * a trace here (shared ones), count as written always.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "backend.h"
+#include "pagemap.h"
+#include "uffd.h"
+#include "vmas.h"
+
+#define FEATURES \
+	(UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC)
+
+struct scan {
+	int uffd, pagemap;
+	struct vmas vmas;
+	struct ranges ours, next_ours; /* what we registered, as of the last round */
+	struct runs old, new;
+};
+
+static int scan_probe(char *why, size_t size)
+{
+	int rc = pagemap_has_scan();
+
+	if (rc < 0)
+		return backend_why(why, size, rc, "/proc/self/pagemap: %s", strerror(-rc));
+	if (!rc)
+		return backend_why(why, size, -ENOTTY,
+				   "the kernel has no PAGEMAP_SCAN (Linux 6.7 or newer)");
+	return uffd_probe(UFFD_USER_MODE_ONLY, FEATURES, why, size);
+}
+
+static void scan_free(struct scan *s)
+{
+	if (s->uffd >= 0)
+		close(s->uffd);
+	if (s->pagemap >= 0)
+		close(s->pagemap);
+	vmas_free(&s->vmas);
+	ranges_free(&s->ours);
+	ranges_free(&s->next_ours);
+	runs_free(&s->old);
+	runs_free(&s->new);
+	free(s);
+}
+
+/*
+ * A page of a file that was copied on write and swapped out looks the same
+ * as one that was dropped: its entry keeps the mark of being protected.
+ */
+static void file_swap_is_dirty(struct scan *s, size_t from)
+{
+	for (; from < s->new.n; from++)
+		if (s->new.v[from].state & RUN_SWAPPED)
+			s->new.v[from].state |= RUN_DIRTY;
+}
+
+static int scan_vma(struct scan *s, const struct vma *vma)
+{
+	size_t from = s->new.n;
+	int rc;
+
+	runs_barrier(&s->new);
+	if (vma->shared)
+		return pagemap_scan(s->pagemap, vma->start, vma->end, false, RUN_DIRTY, &s->new);
+	/*
+	 * Only what we registered ourselves may be scanned with protection: a
+	 * mapping that belongs to another tracker would lose its marks by it.
+	 */
+	if (ranges_cover(&s->ours, vma->start, vma->end)) {
+		rc = pagemap_scan(s->pagemap, vma->start, vma->end, true, 0, &s->new);
+		if (!rc && vma->file)
+			file_swap_is_dirty(s, from);
+		if (!rc)
+			return ranges_add(&s->next_ours, vma->start, vma->end);
+		if (rc != -EPERM)
+			return rc;
+		s->new.n = from;
+	}
+	rc = uffd_register(s->uffd, vma->start, vma->end);
+	if (rc == -ESRCH || rc == -ENOMEM)
+		return rc;
+	if (!rc)
+		rc = pagemap_scan(s->pagemap, vma->start, vma->end, true, RUN_DIRTY, &s->new);
+	if (!rc)
+		return ranges_add(&s->next_ours, vma->start, vma->end);
+	s->new.n = from;
+	return pagemap_scan(s->pagemap, vma->start, vma->end, false, RUN_DIRTY, &s->new);
+}
+
+static int scan_all(struct ooh_tracker *t)
+{
+	struct scan *s = t->priv;
+	struct ranges used;
+	size_t i;
+	int rc;
+
+	runs_clear(&s->new);
+	ranges_clear(&s->next_ours);
+	if (!pagemap_alive(s->pagemap))
+		return -ESRCH;
+	rc = vmas_read(t->pid, &s->vmas);
+	for (i = 0; !rc && i < s->vmas.n; i++)
+		rc = scan_vma(s, &s->vmas.v[i]);
+	if (rc)
+		return rc;
+	used = s->ours;
+	s->ours = s->next_ours;
+	s->next_ours = used;
+	return 0;
+}
+
+static bool watched_by_another(struct scan *s)
+{
+	size_t i;
+
+	for (i = 0; i < s->vmas.n; i++)
+		if (!s->vmas.v[i].shared &&
+		    uffd_register(s->uffd, s->vmas.v[i].start, s->vmas.v[i].end) == -EBUSY)
+			return true;
+	return false;
+}
+
+static int scan_attach(struct ooh_tracker *t)
+{
+	struct scan *s = calloc(1, sizeof(*s));
+	int rc;
+
+	if (!s)
+		return -ENOMEM;
+	s->uffd = -1;
+	s->pagemap = rc = pagemap_open(t->pid);
+	if (rc >= 0)
+		s->uffd = rc = uffd_open(t, UFFD_USER_MODE_ONLY, FEATURES);
+	if (rc >= 0)
+		rc = vmas_read(t->pid, &s->vmas);
+	if (!rc && watched_by_another(s))
+		rc = backend_why(t->reason, sizeof(t->reason), -EBUSY,
+				 "another userfaultfd "
+				 "watches memory of process %d: another tracker, or its own",
+				 t->pid);
+	t->priv = s;
+	if (!rc)
+		rc = scan_all(t);
+	if (rc) {
+		t->priv = NULL;
+		scan_free(s);
+		return rc;
+	}
+	runs_swap(&s->old, &s->new);
+	return 0;
+}
+
+static int scan_collect(struct ooh_tracker *t)
+{
+	struct scan *s = t->priv;
+	int rc = scan_all(t);
+
+	if (!rc)
+		rc = runs_diff(&s->old, &s->new, &t->out);
+	if (rc)
+		return rc;
+	runs_swap(&s->old, &s->new);
+	return 0;
+}
+
+static void scan_detach(struct ooh_tracker *t)
+{
+	scan_free(t->priv);
+}
+
+const struct backend backend_pagemap_scan = {
+	.name = "pagemap-scan",
+	.how = "the kernel's PAGEMAP_SCAN: write faults that the kernel resolves alone",
+	.probe = scan_probe,
+	.attach = scan_attach,
+	.collect = scan_collect,
+	.detach = scan_detach,
+};

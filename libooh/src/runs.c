@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include <errno.h>
+#include <stdlib.h>
+#include "runs.h"
+
+/* From here on runs can be changed or dropped without touching the earlier ones. */
+void runs_barrier(struct runs *r)
+{
+	r->barrier = r->n;
+}
+
+/* In ascending order only. */
+int runs_add(struct runs *r, uint64_t start, uint64_t end, unsigned int state)
+{
+	struct run *last = r->n ? &r->v[r->n - 1] : NULL;
+
+	/* A mapping that changed while it was listed can show up twice. */
+	if (last && start < last->end)
+		start = last->end;
+	if (start >= end)
+		return 0;
+	if (r->n > r->barrier && last->end == start && last->state == state) {
+		last->end = end;
+		return 0;
+	}
+	if (r->n == r->cap) {
+		size_t cap = r->cap ? 2 * r->cap : 256;
+		struct run *v = realloc(r->v, cap * sizeof(*v));
+
+		if (!v)
+			return -ENOMEM;
+		r->v = v;
+		r->cap = cap;
+	}
+	r->v[r->n++] = (struct run){ start, end, state };
+	return 0;
+}
+
+/*
+ * May the content of a page have changed on the way from one state to the
+ * other? 0 stands for: not there.
+ */
+static bool changed(unsigned int old, unsigned int new)
+{
+	if (!new || !old)
+		return new != old;
+	if (new &RUN_DIRTY)
+		return true;
+	/* A page of a file or of shared memory may have been written by somebody
+	 * else, which leaves no trace in the tracked process's page table. */
+	if (new &RUN_FILE)
+		return true;
+	/* Dropped (MADV_DONTNEED) and read again: now zeros. */
+	return (new &RUN_ZERO) && !(old & RUN_ZERO);
+}
+
+/* dirty += the pages that may differ between old and new */
+int runs_diff(const struct runs *old, const struct runs *new, struct ranges *dirty)
+{
+	size_t i = 0, j = 0;
+	uint64_t at = 0;
+
+	while (i < old->n || j < new->n) {
+		const struct run *o = i < old->n ? &old->v[i] : NULL;
+		const struct run *n = j < new->n ? &new->v[j] : NULL;
+		bool in_o, in_n;
+		uint64_t end = UINT64_MAX;
+		int rc;
+
+		if ((!o || o->start > at) && (!n || n->start > at))
+			at = !o ? n->start : !n || o->start < n->start ? o->start : n->start;
+		in_o = o && o->start <= at;
+		in_n = n && n->start <= at;
+		if (o)
+			end = in_o ? o->end : o->start;
+		if (n && (in_n ? n->end : n->start) < end)
+			end = in_n ? n->end : n->start;
+		if (changed(in_o ? o->state : 0, in_n ? n->state : 0)) {
+			rc = ranges_add(dirty, at, end);
+			if (rc)
+				return rc;
+		}
+		at = end;
+		i += in_o && o->end == at;
+		j += in_n && n->end == at;
+	}
+	return 0;
+}
+
+void runs_swap(struct runs *a, struct runs *b)
+{
+	struct runs t = *a;
+
+	*a = *b;
+	*b = t;
+}
+
+void runs_clear(struct runs *r)
+{
+	r->n = r->barrier = 0;
+}
+
+void runs_free(struct runs *r)
+{
+	free(r->v);
+	r->v = NULL;
+	r->n = r->cap = r->barrier = 0;
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* The log that the CPU writes, through Xen and the module: see linux/ooh.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+#include "backend.h"
+
+#define DEVICE "/dev/ooh"
+#define VECTOR 4096
+
+struct spml {
+	int fd;
+	struct ooh_range vec[VECTOR];
+};
+
+static int open_device(char *why, size_t size)
+{
+	struct ooh_info info;
+	int fd = open(DEVICE, O_RDWR | O_CLOEXEC), rc;
+
+	if (fd < 0) {
+		rc = -errno;
+		if (rc == -ENOENT)
+			return backend_why(why, size, rc,
+					   DEVICE
+					   " is absent: the module ooh is "
+					   "not loaded (needs a Xen guest created with spml=1)");
+		return backend_why(why, size, rc, DEVICE ": %s", strerror(-rc));
+	}
+	if (ioctl(fd, OOH_IOC_INFO, &info)) {
+		rc = -errno;
+		backend_why(why, size, rc, DEVICE " does not answer as the module ooh does: %s",
+			    strerror(-rc));
+	} else if (info.version != OOH_ABI_VERSION) {
+		rc = backend_why(why, size, -EPROTO,
+				 "the module ooh speaks version %u, this "
+				 "library version %u",
+				 info.version, OOH_ABI_VERSION);
+	} else if (!(info.mechanisms & (1u << OOH_MECH_SPML))) {
+		rc = backend_why(why, size, -EOPNOTSUPP,
+				 "Xen offers no SPML to this guest "
+				 "(create it with spml=1)");
+	} else {
+		return fd;
+	}
+	close(fd);
+	return rc;
+}
+
+static int spml_probe(char *why, size_t size)
+{
+	int fd = open_device(why, size);
+
+	if (fd < 0)
+		return fd;
+	close(fd);
+	return 0;
+}
+
+static int spml_attach(struct ooh_tracker *t)
+{
+	struct ooh_attach attach = { .pid = t->pid, .mechanism = OOH_MECH_SPML };
+	struct spml *s;
+	int fd, rc;
+
+	fd = open_device(t->reason, sizeof(t->reason));
+	if (fd < 0)
+		return fd;
+	if (ioctl(fd, OOH_IOC_ATTACH, &attach)) {
+		rc = -errno;
+		close(fd);
+		return backend_why(t->reason, sizeof(t->reason), rc, "the module ooh: %s",
+				   rc == -ENOSPC ? "more pages than Xen lets this guest track"
+						 : strerror(-rc));
+	}
+	s = malloc(sizeof(*s));
+	if (!s) {
+		close(fd);
+		return -ENOMEM;
+	}
+	s->fd = fd;
+	t->priv = s;
+	return 0;
+}
+
+static int spml_lowat(struct ooh_tracker *t, uint64_t records)
+{
+	struct spml *s = t->priv;
+	__u64 mark = records;
+
+	return ioctl(s->fd, OOH_IOC_LOWAT, &mark) ? -errno : s->fd;
+}
+
+static void all_dirty(struct ooh_tracker *t, unsigned int why)
+{
+	static const char *const words[] = {
+		"the ring overflowed",
+		"Xen found the ring corrupt",
+		"the guest was restored or "
+		"migrated",
+		"no memory to keep the state",
+		"Xen refused to arm a page or to collect",
+	};
+	size_t i, at = 0;
+
+	t->result |= OOH_ALL_DIRTY;
+	t->reason[0] = '\0';
+	for (i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (!(why & (1u << i)))
+			continue;
+		backend_why(t->reason + at, sizeof(t->reason) - at, 0, "%s%s", at ? ", " : "",
+			    words[i]);
+		at = strlen(t->reason);
+	}
+	if (!at)
+		backend_why(t->reason, sizeof(t->reason), 0, "the module's reason %#x", why);
+}
+
+static int spml_collect(struct ooh_tracker *t)
+{
+	struct spml *s = t->priv;
+	struct ooh_collect c = { .vec = (uintptr_t)s->vec };
+	unsigned int i, call = 0;
+	int rc;
+
+	do {
+		c.vec_len = VECTOR;
+		c.flags = call;
+		while (ioctl(s->fd, OOH_IOC_COLLECT, &c)) {
+			if (errno != EINTR)
+				return -errno;
+		}
+		for (i = 0; i < c.vec_len; i++) {
+			rc = ranges_add(&t->out, s->vec[i].start, s->vec[i].end);
+			if (rc)
+				return rc;
+		}
+		if (c.flags & OOH_F_ALL_DIRTY)
+			all_dirty(t, c.reason);
+		call = OOH_COLLECT_CONTINUE;
+	} while (c.flags & OOH_F_MORE);
+	return 0;
+}
+
+static void spml_detach(struct ooh_tracker *t)
+{
+	struct spml *s = t->priv;
+
+	close(s->fd);
+	free(s);
+}
+
+static int spml_stats(struct ooh_tracker *t, struct ooh_stats *stats)
+{
+	struct spml *s = t->priv;
+
+	return ioctl(s->fd, OOH_IOC_STATS, stats) ? -errno : 0;
+}
+
+const struct backend backend_spml = {
+	.name = "spml",
+	.how = "a log written by the CPU (PML), shared by Xen",
+	.probe = spml_probe,
+	.attach = spml_attach,
+	.collect = spml_collect,
+	.detach = spml_detach,
+	.stats = spml_stats,
+	.lowat = spml_lowat,
+};

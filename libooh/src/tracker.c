@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* The calls of ooh.h: the choice of a backend, and what all backends have in common. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "backend.h"
+#include "vmas.h"
+
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+
+#define API __attribute__((visibility("default")))
+
+static bool ended(const struct ooh_tracker *t)
+{
+	struct pollfd fd = { .fd = t->pidfd, .events = POLLIN };
+
+	return poll(&fd, 1, 0) == 1;
+}
+
+/*
+ * The auxiliary vector holds addresses that the kernel picks at random for
+ * each exec. Returns whether it is another one than before.
+ */
+static bool new_address_space(struct ooh_tracker *t)
+{
+	char path[40], ident[sizeof(t->ident)];
+	ssize_t n;
+	bool differs;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/auxv", t->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return true;
+	n = read(fd, ident, sizeof(ident));
+	close(fd);
+	if (n < 0)
+		n = 0;
+	differs = (size_t)n != t->ident_len || memcmp(ident, t->ident, n);
+	memcpy(t->ident, ident, n);
+	t->ident_len = n;
+	return differs;
+}
+
+static int attach(struct ooh_tracker *t)
+{
+	int rc, tries;
+
+	t->reason[0] = '\0';
+	/* An exec in the middle would leave us with the old memory. */
+	for (tries = 0; tries < 8; tries++) {
+		new_address_space(t);
+		rc = t->backend->attach(t);
+		if (rc && !t->reason[0])
+			backend_why(t->reason, sizeof(t->reason), rc, "%s", strerror(-rc));
+		if (rc && rc != -ESRCH)
+			return rc;
+		if (!rc && !new_address_space(t))
+			return 0;
+		if (!rc)
+			t->backend->detach(t);
+		t->priv = NULL;
+		if (ended(t))
+			break;
+	}
+	if (ended(t))
+		backend_why(t->reason, sizeof(t->reason), -ESRCH, "process %d ended", t->pid);
+	else if (!t->reason[0])
+		backend_why(t->reason, sizeof(t->reason), -ESRCH,
+			    "process %d executes one new program after the other", t->pid);
+	return -ESRCH;
+}
+
+static int tgid_of(pid_t pid)
+{
+	char path[40], line[128];
+	int tgid = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "Tgid: %d", &tgid) == 1)
+			break;
+	fclose(f);
+	return tgid;
+}
+
+static int not_permitted(struct ooh_tracker *t, int rc)
+{
+	char path[40], buf[1024];
+	struct passwd entry, *pw = NULL;
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/%d", t->pid);
+	if (stat(path, &st))
+		return rc;
+	getpwuid_r(st.st_uid, &entry, buf, sizeof(buf), &pw);
+	if (st.st_uid == geteuid())
+		return backend_why(t->reason, sizeof(t->reason), rc,
+				   "process %d may not be traced "
+				   "by this user: not permitted",
+				   t->pid);
+	return backend_why(t->reason, sizeof(t->reason), rc,
+			   "process %d belongs to user %s (%u): "
+			   "not permitted",
+			   t->pid, pw ? pw->pw_name : "?", st.st_uid);
+}
+
+/* What holds whichever backend it is going to be */
+static int check_process(struct ooh_tracker *t)
+{
+	struct vmas vmas = { 0 };
+	char path[40];
+	int fd, rc, tgid = t->pid > 0 ? tgid_of(t->pid) : 0;
+
+	if (!tgid)
+		return backend_why(t->reason, sizeof(t->reason), -ESRCH, "there is no process %d",
+				   t->pid);
+	if (tgid != t->pid)
+		return backend_why(t->reason, sizeof(t->reason), -EINVAL,
+				   "%d is a thread of process %d", t->pid, tgid);
+	t->pidfd = syscall(SYS_pidfd_open, t->pid, 0);
+	if (t->pidfd < 0)
+		return backend_why(t->reason, sizeof(t->reason), -errno, "process %d: %s", t->pid,
+				   strerror(errno));
+	fcntl(t->pidfd, F_SETFD, FD_CLOEXEC);
+	snprintf(path, sizeof(path), "/proc/%d/mem", t->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 && (errno == EACCES || errno == EPERM))
+		return not_permitted(t, -errno);
+	if (fd >= 0)
+		close(fd);
+	rc = vmas_read(t->pid, &vmas);
+	vmas_free(&vmas);
+	if (rc == -EACCES || rc == -EPERM)
+		return not_permitted(t, rc);
+	if (rc)
+		return backend_why(t->reason, sizeof(t->reason), rc,
+				   "process %d has no memory: it "
+				   "has ended, or is a thread of the kernel",
+				   t->pid);
+	return 0;
+}
+
+static int attach_named(struct ooh_tracker *t, const char *name)
+{
+	char why[OOH_REASON_LEN - 64], names[128] = "";
+	int i, rc;
+
+	for (i = 0; backends[i]; i++) {
+		if (strcmp(backends[i]->name, name)) {
+			snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s",
+				 i ? ", " : "", backends[i]->name);
+			continue;
+		}
+		rc = backends[i]->probe(why, sizeof(why));
+		if (rc)
+			return backend_why(t->reason, sizeof(t->reason), rc,
+					   "backend %s is not usable: %s", name, why);
+		t->backend = backends[i];
+		rc = attach(t);
+		if (rc) {
+			snprintf(why, sizeof(why), "%s", t->reason);
+			return backend_why(t->reason, sizeof(t->reason), rc, "%s: %s", name, why);
+		}
+		return backend_why(t->reason, sizeof(t->reason), 0, "%s was asked for", name);
+	}
+	return backend_why(t->reason, sizeof(t->reason), -ENODEV,
+			   "there is no backend %s (there "
+			   "are: %s)",
+			   name, names);
+}
+
+/* Appends to the words of why, as far as there is room. */
+static void note(char *why, size_t size, const char *name, const char *reason)
+{
+	size_t at = strlen(why);
+
+	snprintf(why + at, size - at, "%s: %s", name, reason);
+	at = strlen(why);
+	snprintf(at + 3 > size ? why + size - 3 : why + at, 3, "; ");
+}
+
+static int attach_best(struct ooh_tracker *t)
+{
+	char why[OOH_REASON_LEN - 64] = "", reason[OOH_REASON_LEN];
+	int i, rc, last = -EOPNOTSUPP;
+
+	for (i = 0; backends[i]; i++) {
+		t->backend = backends[i];
+		rc = t->backend->probe(reason, sizeof(reason));
+		if (!rc) {
+			rc = attach(t);
+			snprintf(reason, sizeof(reason), "%s", t->reason);
+			last = rc;
+		}
+		if (!rc)
+			return backend_why(t->reason, sizeof(t->reason), 0, "%susing %s", why,
+					   t->backend->name);
+		if (rc == -ESRCH && ended(t))
+			return rc;
+		note(why, sizeof(why), t->backend->name, reason);
+	}
+	why[strlen(why) - 2] = '\0';
+	return backend_why(t->reason, sizeof(t->reason), last, "no backend is usable: %s", why);
+}
+
+API int ooh_open(pid_t pid, const char *backend, unsigned int flags, struct ooh_tracker **tracker,
+		 char *reason, size_t size)
+{
+	struct ooh_tracker *t;
+	int rc;
+
+	if (!tracker || (flags & ~OOH_STOPPED))
+		return -EINVAL;
+	*tracker = NULL;
+	t = calloc(1, sizeof(*t));
+	if (!t)
+		return -ENOMEM;
+	t->pid = pid ? pid : getpid();
+	t->pidfd = t->epoll = -1;
+	t->flags = flags;
+	rc = check_process(t);
+	if (!rc)
+		rc = backend ? attach_named(t, backend) : attach_best(t);
+	if (reason && size)
+		snprintf(reason, size, "%s", t->reason);
+	if (rc)
+		ooh_close(t);
+	else
+		*tracker = t;
+	return rc;
+}
+
+static int give_everything(struct ooh_tracker *t, const char *why)
+{
+	struct vmas vmas = { 0 };
+	size_t i;
+	int rc = vmas_read(t->pid, &vmas);
+
+	ranges_clear(&t->out);
+	for (i = 0; !rc && i < vmas.n; i++)
+		rc = ranges_add(&t->out, vmas.v[i].start, vmas.v[i].end);
+	vmas_free(&vmas);
+	t->result |= OOH_ALL_DIRTY;
+	snprintf(t->reason, sizeof(t->reason), "%s", why);
+	return rc;
+}
+
+static int watch(int epoll, int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+
+	return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+}
+
+static int watch_log(struct ooh_tracker *t)
+{
+	int fd = t->backend->lowat(t, t->lowat);
+
+	return fd < 0 ? fd : watch(t->epoll, fd);
+}
+
+/* The old address space, or what was known of it, is gone: begin anew. */
+static int start_over(struct ooh_tracker *t, const char *why)
+{
+	int rc;
+
+	if (t->priv)
+		t->backend->detach(t);
+	t->priv = NULL;
+	rc = attach(t);
+	if (!rc && t->epoll >= 0)
+		rc = watch_log(t);
+	return rc ? rc : give_everything(t, why);
+}
+
+static int collect(struct ooh_tracker *t)
+{
+	int rc;
+
+	if (t->lost || !t->priv)
+		return start_over(t, "the collect before failed");
+	rc = t->backend->collect(t);
+	if (rc && rc != -ESRCH)
+		return rc;
+	if (ended(t))
+		return backend_why(t->reason, sizeof(t->reason), -ESRCH, "process %d ended",
+				   t->pid);
+	/* Looked at after the collect, so that an exec during it is seen too. */
+	if (rc || new_address_space(t))
+		return start_over(t, "the process executed a new program");
+	return 0;
+}
+
+API ssize_t ooh_collect(struct ooh_tracker *t, unsigned int flags, const struct ooh_range **ranges,
+			unsigned int *result)
+{
+	int rc;
+
+	if (!t || !ranges || (flags & ~OOH_STOPPED))
+		return -EINVAL;
+	*ranges = NULL;
+	t->flags = flags;
+	t->result = 0;
+	t->reason[0] = '\0';
+	ranges_clear(&t->out);
+	if (result)
+		*result = 0;
+	rc = collect(t);
+	t->lost = rc != 0;
+	if (rc) {
+		if (!t->reason[0])
+			backend_why(t->reason, sizeof(t->reason), rc, "%s: %s", t->backend->name,
+				    strerror(-rc));
+		return rc;
+	}
+	ranges_normalise(&t->out);
+	t->stats.rounds++;
+	t->stats.reported += ranges_pages(&t->out);
+	t->stats.all_dirty += !!(t->result & OOH_ALL_DIRTY);
+	if (result)
+		*result = t->result;
+	*ranges = t->out.v;
+	return t->out.n;
+}
+
+/*
+ * A descriptor of our own, which stays when an exec makes us attach anew: what
+ * it watches may change, what the caller watches does not.
+ */
+API int ooh_fd(struct ooh_tracker *t, uint64_t records)
+{
+	int rc;
+
+	if (!t->backend->lowat)
+		return -EOPNOTSUPP;
+	if (t->epoll >= 0) {
+		rc = t->priv ? t->backend->lowat(t, records) : 0;
+		if (rc >= 0)
+			t->lowat = records;
+		return rc < 0 ? rc : t->epoll;
+	}
+	t->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (t->epoll < 0)
+		return -errno;
+	t->lowat = records;
+	/* a tracker that has lost its process finds it, or its end, by a collect */
+	rc = watch(t->epoll, t->pidfd);
+	if (!rc && t->priv)
+		rc = watch_log(t);
+	if (!rc)
+		return t->epoll;
+	close(t->epoll);
+	t->epoll = -1;
+	return rc;
+}
+
+API void ooh_close(struct ooh_tracker *t)
+{
+	if (!t)
+		return;
+	if (t->priv)
+		t->backend->detach(t);
+	if (t->epoll >= 0)
+		close(t->epoll);
+	if (t->pidfd >= 0)
+		close(t->pidfd);
+	ranges_free(&t->out);
+	free(t);
+}
+
+API const char *ooh_backend_name(const struct ooh_tracker *t)
+{
+	return t->backend->name;
+}
+
+API const char *ooh_reason(const struct ooh_tracker *t)
+{
+	return t->reason;
+}
+
+API int ooh_stats(struct ooh_tracker *t, struct ooh_stats *stats)
+{
+	struct ooh_stats own = t->stats;
+	int rc = 0;
+
+	if (t->priv && t->backend->stats)
+		rc = t->backend->stats(t, &own);
+	/* These three count what the caller was given, over every re-attach. */
+	own.rounds = t->stats.rounds;
+	own.reported = t->stats.reported;
+	own.all_dirty = t->stats.all_dirty;
+	*stats = own;
+	return rc;
+}
