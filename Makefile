@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# make          the library and the ooh command for this machine
+# make demo     everything from scratch, then the main job on a real redis-server
+# make check    all tests; the last line is "N passed, N failed, N skipped"
+# make cost     the cost of a round over mapped size and dirty share
+# make fuzz     a million hostile calls of the hypercall (hours; FUZZ="--calls N --seconds N")
+# make lint     style and static checks; make format mends the style of the C files
+# make install  the library and the command (DESTDIR, prefix)
+# make down     end the emulated machines
+# make clean    remove build/ (the cache outside the tree stays)
+
+BUILD ?= build
+override BUILD := $(abspath $(BUILD))
+export OOH_BUILD := $(BUILD)
+prefix ?= /usr
+
+all: host
+
+# What a stage needs from the distribution is installed by that stage, which
+# says so (testbed/packages); nothing is installed when all is there.
+packages-%:
+	@testbed/packages $*
+
+host: packages-host
+	@$(MAKE) -s -C libooh O=$(BUILD)/host-obj
+	@$(MAKE) -s -C libooh O=$(BUILD)/host-obj DESTDIR=$(BUILD)/host prefix=/usr install
+
+# The emulated machine: Bochs, Xen, images.
+testbed:
+	@testbed/build all
+
+# What goes into the running guest: module, library, command, tests. Built in
+# the guest's own distribution, so that compiler and headers fit its kernel.
+guest: testbed
+	@testbed/in-root make -s -f tests/guest.mk BUILD=/build
+	@IN_ROOT_DIR=$$(readlink -f $(BUILD)/testbed/tools)/dist testbed/in-root make -s -f /ooh/tests/dom0.mk BUILD=/build
+
+demo: guest
+	@demo/run
+
+cost: guest
+	@bench/cost-curve
+
+fuzz: guest
+	@PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 tests/fuzz/fuzzing.py $(FUZZ)
+
+# The machines that the tests use; one that cannot boot is an error of its tests.
+MACHINES = default nospml plainxen 2vcpu 2cpu 4vcpu debug migrate
+
+check: host guest packages-check
+	@$(if $(TESTS),,testbed/vm prepare $(MACHINES) ||) true
+	@tests/run $(TESTS)
+
+lint: packages-lint
+	@scripts/lint
+
+format: packages-lint
+	@clang-format -i $$(git ls-files '*.c' '*.h' ':!include/xen/*' ':!guest-kmod/trace.h')
+
+install: host
+	@$(MAKE) -s -C libooh O=$(BUILD)/host-obj DESTDIR=$(DESTDIR) prefix=$(prefix) install
+
+down:
+	@testbed/vm down --all
+
+clean:
+	@! [ -d $(BUILD)/testbed ] || testbed/vm down --all
+	rm -rf $(BUILD)
+
+.PHONY: all host testbed guest demo cost fuzz check lint format install down clean

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Fixtures: the emulated machines, and the module in the guest."""
+
+import contextlib
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parent.parent
+VM = TOP / "testbed" / "vm"
+
+# how a process can change its memory: tests/host/changers.c
+WAYS = ["store", "threads", "kernel", "map", "map-over", "move", "drop", "drop-read", "heap",
+        "stack", "fork", "shared", "protect", "file", "huge", "signals", "spawn"]
+
+
+class Machine:
+    """One configuration of testbed/configs, for tests."""
+
+    def __init__(self, config):
+        self.config = config
+
+    def command(self, verb, argv, timeout, into, flags=()):
+        cmd = [VM, verb, "--config", self.config, "--timeout", str(timeout), *flags]
+        for p in into:
+            cmd += ["--in", p]
+        return [*cmd, "--", *argv] if argv else cmd
+
+    def run(self, verb, *argv, timeout=300, into=(), flags=(), text=True, **kw):
+        kw.setdefault("stdin", subprocess.DEVNULL)
+        # testbed/vm has the limit; this one is for its own hanging
+        return subprocess.run(self.command(verb, argv, timeout, into, flags), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=text,
+                              timeout=timeout + 1300, **kw)
+
+    def exec(self, *argv, **kw):
+        return self.run("exec", *argv, **kw)
+
+    def sh(self, script, **kw):
+        return self.run("exec", "sh", "-c", script, **kw)
+
+    def boot_log(self):
+        r = self.run("log", flags=["--boot"])
+        if r.returncode or not r.stdout:
+            raise RuntimeError(f"machine {self.config} has no boot log: {r.stderr}")
+        return r.stdout
+
+    def dom0(self, script, **kw):
+        return self.run("dom0", "sh", "-c", script, **kw)
+
+    @contextlib.contextmanager
+    def dom0_meanwhile(self, script, into=()):
+        """A script in dom0 that goes on until its input ends, which is when the block ends. It has to
+        succeed; its output is in the list then."""
+        cmd = self.command("dom0", ["sh", "-c", script], 600, into)
+        p = subprocess.Popen(cmd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        output = []
+        try:
+            yield output
+        finally:
+            out, err = p.communicate(timeout=60)
+        assert p.returncode == 0, err
+        output.append(out)
+
+    def up(self):
+        r = self.run("up", timeout=1500)
+        if r.returncode:
+            raise RuntimeError(f"machine {self.config} could not boot:\n{r.stderr[-2000:]}")
+
+    def down(self):
+        self.run("down")
+
+    def good(self, script, **kw):
+        """Runs a script that has to work for the test to make sense; its output."""
+        r = self.sh(script, **kw)
+        if r.returncode:
+            raise RuntimeError(f"{script!r} ended with {r.returncode}:\n{r.stdout[-1000:]}{r.stderr[-1000:]}")
+        return r.stdout
+
+
+def running():
+    out = subprocess.run([VM, "status"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return {line.split()[0] for line in out.splitlines() if "running" in line}
+
+
+class Machines:
+    """name -> a machine that is up. Those that ran before the tests are left running."""
+
+    def __init__(self):
+        self.before, self.used = running(), {}
+
+    def __call__(self, name):
+        if name not in self.used:
+            self.used[name] = Machine(name)
+            self.used[name].up()
+        return self.used[name]
+
+    def end(self, keep=frozenset()):
+        for name in self.used.keys() - self.before - keep:
+            self.used.pop(name).down()
+
+
+@pytest.fixture(scope="session")
+def machines():
+    m = Machines()
+    yield m
+    m.end()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_idle_machines(machines):
+    """An idle machine takes a quarter of a processor: only the default one stays."""
+    yield
+    machines.end(keep={"default"})
+
+
+@pytest.fixture(scope="session")
+def vm(machines):
+    return machines("default")
+
+
+@pytest.fixture
+def module(vm):
+    """The module, taken in anew: no tracker, no injected fault, parameters as given."""
+    def load(params=""):
+        vm.good(f"rmmod ooh; insmod /usr/lib/ooh/ooh.ko {params}")
+        return vm
+
+    load()
+    yield load
+    vm.good("rmmod ooh 2>/dev/null; insmod /usr/lib/ooh/ooh.ko")

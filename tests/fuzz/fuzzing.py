@@ -1,0 +1,173 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""Runs spml-fuzz.ko in a guest of a Xen with assertions, beside another domain, destroys
+the guest in the midst of it, and looks at what is left of Xen's memory.
+
+make fuzz [FUZZ="--calls N --seconds N ..."]: the long run. tests/testbed/test_fuzz.py: a short one."""
+
+import argparse
+import collections
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+from conftest import Machine
+from guest.test_leaks import destroyed, free_pages
+from verdict import bad_lines
+
+BUILD = Path(os.environ["OOH_BUILD"])
+MODULE = BUILD / "guest/usr/lib/ooh/spml-fuzz.ko"
+NEIGHBOUR = BUILD / "dom0/neighbour.img"
+# what a domain may have above its memory (libxl gives it 1 MiB), less what it has of it
+SPARE = 200
+# what Xen's own pools take in when a domain uses them for the first time
+POOLS = 16
+
+NEIGHBOUR_CFG = """
+name = "neighbour"
+type = "pvh"
+kernel = "/guest/vmlinuz"
+ramdisk = "/tmp/neighbour.img"
+memory = 128
+cpuid = "host,smap=0"
+extra = "console=hvc0 earlyprintk=xen,keep tsc=reliable mitigations=off nokaslr printk.devkmsg=on"
+"""
+
+
+class Result:
+    """What the module says, summed up over its runs."""
+
+    def __init__(self):
+        self.numbers = collections.Counter()
+        self.longest = collections.Counter()  # microseconds
+        self.limits, self.messages = [], []
+
+    def take(self, text):
+        for line in text.splitlines():
+            words = line.split()
+            if words[0] == "limit":
+                self.limits.append(line)
+            elif words[0] == "us":
+                self.longest[words[1]] = max(self.longest[words[1]], int(words[4]))
+            elif "spml-fuzz:" in line:
+                self.messages.append(line)
+            else:
+                self.numbers[" ".join(words[:-1])] += int(words[-1])
+
+    def table(self):
+        answers = {tuple(k.split()[1:]): n for k, n in self.numbers.items() if k.startswith("answer ")}
+        ops = list(dict.fromkeys(op for op, _ in answers))
+        codes = list(dict.fromkeys(code for _, code in answers))
+        rows = [["", *ops, "all"]]
+        rows += [[code, *(answers.get((op, code), 0) for op in ops),
+                  sum(answers.get((op, code), 0) for op in ops)] for code in codes]
+        rows.append(["all", *(sum(n for (o, _), n in answers.items() if o == op) for op in ops),
+                     sum(answers.values())])
+        rows.append(["longest, ms", *(f"{self.longest[op] / 1000:.1f}" for op in ops), ""])
+        events = ", ".join(f"{n} {k}" for k, n in self.numbers.items()
+                           if not k.startswith("answer ") and k not in ("seed", "vcpus", "threads", "ms"))
+        return "\n".join("".join(f"{c!s:>12}" for c in row) for row in rows) + "\n" + events
+
+
+def log(m):
+    return m.run("log").stdout
+
+
+def run_module(m, result, timeout=900, **params):
+    """The module once, from insmod to rmmod."""
+    words = " ".join(f"{k}={v}" for k, v in params.items())
+    result.take(m.good(f"rmmod ooh 2>/dev/null; dmesg -C; insmod ./spml-fuzz.ko {words} && cat /proc/spml-fuzz && "
+                       "rmmod spml_fuzz && dmesg | sed -n '/spml-fuzz: broken/p'", into=[MODULE], timeout=timeout))
+
+
+def destroy_in_the_midst(m, seed):
+    """Ends the guest while all its vCPUs are in Xen."""
+    m.good(f"mkdir -p /tmp/m; cp spml-fuzz.ko /tmp/m; rmmod ooh 2>/dev/null; "
+           f"insmod /tmp/m/spml-fuzz.ko calls=100000000 seed={seed} >/dev/null 2>&1 & sleep 1.5; "
+           "grep -q '^spml_fuzz .*Loading' /proc/modules", into=[MODULE])
+    destroyed(m)
+
+
+def start_neighbour(m):
+    r = m.dom0(f"cp neighbour.img /tmp; echo '{NEIGHBOUR_CFG}' >/tmp/neighbour.cfg; xl create /tmp/neighbour.cfg",
+               into=[NEIGHBOUR])
+    if r.returncode:
+        raise RuntimeError(f"no other domain: {r.stderr}")
+
+
+def neighbour_round(m):
+    rounds = re.findall(r"neighbour: round (\d+)", log(m))
+    return int(rounds[-1]) if rounds else 0
+
+
+def neighbour_goes_on(m, seconds=180):
+    """Its memory is as it left it, and it still gets to say so."""
+    before = neighbour_round(m)
+    for _ in range(seconds):
+        # time passes in the machine only as it works
+        if m.dom0("xl list neighbour").returncode:
+            return False
+        if neighbour_round(m) >= before + 2:
+            return "neighbour: broken" not in log(m)
+        time.sleep(1)
+    return False
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--config", default="debug", help="machine of testbed/configs (default %(default)s)")
+    p.add_argument("--calls", type=int, default=1_000_000)
+    p.add_argument("--seconds", type=float, default=4 * 3600, help="limit of the time (default %(default)d)")
+    p.add_argument("--seed", type=int, default=1, help="of the first run; each further one has the next")
+    p.add_argument("--run", type=int, default=50_000, help="calls of one run of the module (default %(default)d)")
+    p.add_argument("--lives", type=int, default=2, help="domains that are used up (default %(default)d)")
+    args = p.parse_args()
+
+    m, result = Machine(args.config), Result()
+    m.down()
+    m.up()
+    end, seed = time.monotonic() + args.seconds, args.seed
+    runs = -(-args.calls // (args.lives * args.run))
+    try:
+        start_neighbour(m)
+        destroyed(m)
+        free = [free_pages(m)]
+        print(f"free pages of Xen without a guest: {free[0]}", flush=True)
+        for life in range(1, args.lives + 1):
+            if m.dom0("xl create /guest/xl.cfg").returncode:
+                raise RuntimeError("the guest does not start")
+            run_module(m, result, mode="limits")
+            while result.numbers["calls"] < args.calls * life / args.lives and time.monotonic() < end:
+                told = len(result.messages)
+                run_module(m, result, seed=seed, calls=args.run, epoch=5000, grants=SPARE // runs)
+                seed += 1
+                print(f"life {life}: {result.numbers['calls']} calls, {result.numbers['broken']} promises broken, "
+                      f"neighbour in round {neighbour_round(m)}", flush=True)
+                if result.messages[told:]:
+                    print(*result.messages[told:], sep="\n", flush=True)
+            destroy_in_the_midst(m, seed)
+            free.append(free_pages(m))
+            print(f"free pages of Xen after life {life}: {free[-1]}", flush=True)
+        fine = neighbour_goes_on(m)
+        found = bad_lines(log(m))
+    finally:
+        m.down()
+    print(result.table())
+    print(*result.messages, *found, sep="\n")
+    verdicts = {
+        "no promise broken": result.numbers["broken"] == 0,
+        "quotas": result.limits and not any("broken" in line for line in result.limits),
+        "Xen's log": not found,
+        "Xen's memory": abs(free[-1] - free[1]) <= 8 and abs(free[1] - free[0]) <= POOLS,
+        "the other domain": fine,
+        "all calls made": result.numbers["calls"] >= args.calls,
+    }
+    for what, ok in verdicts.items():
+        print(f"{what}: {'ok' if ok else 'BAD'}")
+    return 0 if all(verdicts.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

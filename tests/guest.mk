@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# Run inside the build root (testbed/in-root): what the guest gets, as a tree
+# that testbed/vm puts over the guest's root.
+BUILD ?= build
+override BUILD := $(abspath $(BUILD))
+TREE := $(BUILD)/guest
+KDIR := $(lastword $(sort $(wildcard /usr/src/linux-headers-*-amd64)))
+CFLAGS ?= -O2 -g -Wall -Wextra
+TESTS := $(addprefix $(TREE)/usr/lib/ooh/tests/,$(basename $(notdir $(wildcard tests/guest/*.c))) changers)
+EXAMPLES := $(patsubst libooh/examples/%.c,$(TREE)/usr/lib/ooh/examples/%,$(wildcard libooh/examples/*.c))
+compile = @mkdir -p $(@D) && $(CC) $(CFLAGS) -D_GNU_SOURCE -Iinclude -Ilibooh/include -Itestbed/agent -o $@ $< \
+	-L$(TREE)/usr/lib -looh -lpthread
+
+BENCHES := $(addprefix $(TREE)/usr/lib/ooh/bench/,$(basename $(notdir $(wildcard bench/*.c))))
+
+all: module nested fuzz $(BUILD)/dom0/neighbour.img library $(TESTS) $(BENCHES) $(EXAMPLES) $(TREE)/usr/lib/ooh/reload $(TREE)/usr/share/terminfo
+
+module:
+	$(MAKE) -s -C guest-kmod KDIR=$(KDIR) O=$(BUILD)/guest-kmod
+	install -D -m 644 $(BUILD)/guest-kmod/ooh.ko $(TREE)/usr/lib/ooh/ooh.ko
+
+# A test's kernel module, from a folder of its own, beside links to its sources, as
+# guest-kmod/Makefile does it. Xen's header for the kernel is what that has made.
+kernel_module = @mkdir -p $(BUILD)/$(1) && ln -sfn $(CURDIR)/$(2)/Kbuild $(CURDIR)/$(2)/*.[ch] $(BUILD)/$(1)/ && \
+	$(MAKE) -s -C $(KDIR) M=$(BUILD)/$(1) modules
+
+nested:
+	$(call kernel_module,nested,tests/guest/nested)
+	install -D -m 644 $(BUILD)/nested/nested.ko $(TREE)/usr/lib/ooh/tests/nested.ko
+
+fuzz: module
+	$(call kernel_module,fuzz,tests/fuzz)
+	install -D -m 644 $(BUILD)/fuzz/spml-fuzz.ko $(TREE)/usr/lib/ooh/spml-fuzz.ko
+
+# the other domain's whole software
+$(BUILD)/dom0/neighbour.img: tests/fuzz/neighbour.c
+	@mkdir -p $(@D) $(BUILD)/neighbour
+	$(CC) $(CFLAGS) -static -o $(BUILD)/neighbour/init $<
+	cd $(BUILD)/neighbour && echo init | cpio -o -H newc --quiet >$@
+
+library:
+	$(MAKE) -s -C libooh O=$(BUILD)/guest-obj
+	$(MAKE) -s -C libooh O=$(BUILD)/guest-obj DESTDIR=$(TREE) prefix=/usr install
+
+$(TREE)/usr/lib/ooh/tests/%: tests/guest/%.c | library
+	$(compile)
+$(TREE)/usr/lib/ooh/tests/%: tests/host/%.c | library
+	$(compile)
+
+$(TREE)/usr/lib/ooh/bench/%: bench/%.c | library
+	$(compile)
+$(TREE)/usr/lib/ooh/examples/%: libooh/examples/%.c | library
+	$(compile)
+
+$(TREE)/usr/lib/ooh/reload: tests/guest-reload
+	install -D -m 755 $< $@
+
+# ooh top; the library itself, libncursesw, is there for the guest's own programs
+$(TREE)/usr/share/terminfo:
+	@mkdir -p $(@D)
+	cp -a /usr/share/terminfo $@
+
+.PHONY: all module nested fuzz library

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Description: several trackers, on one process and on several, keep rounds of
+ * their own.
+ *
+ * Xen has one ring and one round for the domain: a collect for one tracker ends
+ * the round of all. What it drains of others must wait for them.
+ */
+#include <sys/wait.h>
+
+#include "tracker.h"
+
+#define NR 32UL
+
+int main(void)
+{
+	char *p = touched(NR), *shared = pages_of(NR, MAP_SHARED);
+	struct round a = { 0 }, b = { 0 }, c = { 0 };
+	struct ooh_info info;
+	int one, two, child, go[2], done[2];
+	pid_t pid;
+	char x;
+
+	memset(shared, 1, NR * PAGE);
+	if (pipe(go) || pipe(done))
+		error("pipe");
+	pid = fork();
+	if (pid == 0) {
+		for (int i = 0; i < 2; i++) {
+			if (read(go[0], &x, 1) != 1)
+				_exit(1);
+			p[(10 + i) * PAGE]++;
+			shared[(20 + i) * PAGE]++;
+			if (write(done[1], "d", 1) != 1)
+				_exit(1);
+		}
+		if (read(go[0], &x, 1) != 1)
+			_exit(1);
+		_exit(0);
+	}
+	/* copies of what fork shared are made now, not in a round */
+	memset(p, 2, NR * PAGE);
+
+	one = tracker_of(getpid());
+	two = tracker_of(getpid());
+	child = tracker_of(pid);
+	if (ioctl(one, OOH_IOC_INFO, &info))
+		error("OOH_IOC_INFO");
+	check(info.trackers == 3, "three trackers (%llu)", (unsigned long long)info.trackers);
+
+	p[PAGE]++;
+	collect(one, &a);
+	p[2 * PAGE]++;
+	collect(one, &b);
+	collect(two, &c);
+	check(reported(&a, p + PAGE) && !reported(&a, p + 2 * PAGE),
+	      "the first tracker's first round");
+	check(!reported(&b, p + PAGE) && reported(&b, p + 2 * PAGE), "its second");
+	check(reported(&c, p + PAGE) && reported(&c, p + 2 * PAGE), "both in the other's first");
+	check(!reported(&c, p + 3 * PAGE), "and not more");
+
+	for (int i = 0; i < 2; i++) {
+		if (write(go[1], "g", 1) != 1 || read(done[0], &x, 1) != 1)
+			error("the child");
+		collect(child, &a);
+		collect(one, &b);
+		check(reported(&a, p + (10 + i) * PAGE) && !reported(&b, p + (10 + i) * PAGE),
+		      "the child's page is the child's");
+		check(reported(&a, shared + (20 + i) * PAGE), "the shared page is the child's");
+		/* mapped here as well, whether it was touched here decides if it is in our table */
+		check(reported(&b, shared + (20 + i) * PAGE), "and ours");
+	}
+
+	/* one tracker goes, the other goes on */
+	close(one);
+	p[4 * PAGE]++;
+	collect(two, &c);
+	check(reported(&c, p + 4 * PAGE) && !reported(&c, p + 5 * PAGE),
+	      "the first tracker closed");
+
+	if (write(go[1], "g", 1) != 1)
+		error("the child");
+	waitpid(pid, NULL, 0);
+	check(try_collect(child, &a) == ESRCH, "a process that has ended: ESRCH (%s)",
+	      strerror(errno));
+	collect(two, &c);
+	p[6 * PAGE]++;
+	collect(two, &c);
+	check(reported(&c, p + 6 * PAGE) && !reported(&c, p + 7 * PAGE), "the rest goes on");
+	return verdict();
+}

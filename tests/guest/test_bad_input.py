@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is wrong is refused with a message that names the cause, and nothing is left behind."""
+
+import json
+
+import pytest
+
+BACKENDS = ["spml", "pagemap-scan", "uffd-wp", "soft-dirty"]
+CHANGERS = "/usr/lib/ooh/tests/changers"
+# what insmod's user reads
+LAST_WORDS = "dmesg | grep 'ooh: ' | tail -1"
+
+
+def test_unknown_backend(vm):
+    r = vm.exec("ooh", "verify", "-b", "dirty-harry", "-p", "1")
+    assert r.returncode == 2
+    assert "dirty-harry" in r.stderr and "spml" in r.stderr
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_such_pid(vm, backend):
+    r = vm.exec("ooh", "verify", "-b", backend, "-p", "4000000")
+    assert r.returncode == 3
+    assert "4000000" in r.stderr and "process" in r.stderr.lower()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_process_of_another_user(vm, backend):
+    """An unprivileged user may not look into root's processes, by no backend."""
+    r = vm.sh(f"{CHANGERS} store >/dev/null & exec su user -s /bin/sh -c 'ooh verify -b {backend} -n 1 -p $0' $!")
+    assert r.returncode == 3, r.stdout + r.stderr
+    assert "permi" in r.stderr.lower()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_process_exits_in_mid_round(vm, backend):
+    r = vm.sh(f"{CHANGERS} map >/dev/null & p=$!; (sleep 1; kill -9 $p) & "
+              f"ooh verify --json -b {backend} -n 1000 -i 50 -p $p")
+    assert r.returncode == 4, r.stdout + r.stderr
+    assert "ended" in r.stderr or "exited" in r.stderr
+    doc = json.loads(r.stdout)
+    assert 0 < len(doc["rounds"]) < 1000
+    assert doc["total"]["missed"] == 0
+
+
+def test_the_tracker_is_killed_in_mid_round(module):
+    """Whatever its owner does: the module lets go, and can be taken out."""
+    vm = module()
+    r = vm.sh(f"{CHANGERS} map >/dev/null & p=$!; ooh record -b spml -i 20 -p $p >/dev/null & o=$!; sleep 1; "
+              "kill -9 $o; wait $o; kill -0 $p && kill -9 $p; sleep 0.2; rmmod ooh")
+    assert r.returncode == 0, r.stderr
+
+
+def test_no_device(module):
+    vm = module()
+    vm.good("rmmod ooh")
+    r = vm.exec("ooh", "verify", "-b", "spml", "-n", "1", "--", "sleep", "5")
+    assert r.returncode == 3
+    assert "/dev/ooh" in r.stderr
+    # the automatic choice goes on without it, and says so
+    r = vm.exec("ooh", "verify", "--json", "-n", "2", "-i", "50", "--", CHANGERS, "store")
+    assert r.returncode == 0, r.stderr
+    doc = json.loads(r.stdout)
+    assert doc["backend"] == "pagemap-scan"
+    assert "spml" in doc["reason"] and "/dev/ooh" in doc["reason"]
+
+
+@pytest.mark.parametrize("pages", ["0", "1", "4", "100", "1048577", "4294967295"])
+def test_ring_of_an_impossible_size(module, pages):
+    vm = module()
+    vm.good("rmmod ooh")
+    r = vm.exec("insmod", "/usr/lib/ooh/ooh.ko", f"ring_pages={pages}")
+    assert r.returncode != 0
+    words = vm.good(LAST_WORDS)
+    assert f"ring_pages={pages}:" in words and "power of two" in words
+    assert vm.exec("test", "-e", "/dev/ooh").returncode == 1
+
+
+def test_ring_size_that_is_no_number(module):
+    vm = module()
+    vm.good("rmmod ooh")
+    assert vm.exec("insmod", "/usr/lib/ooh/ooh.ko", "ring_pages=many").returncode != 0
+
+
+@pytest.mark.parametrize("config", ["nospml", "plainxen"])
+def test_a_xen_that_offers_nothing(machines, config):
+    """No spml=1, and no patches at all: the module names the cause; software trackers work."""
+    m = machines(config)
+    assert m.exec("insmod", "/usr/lib/ooh/ooh.ko").returncode != 0
+    words = m.good(LAST_WORDS)
+    assert "offers no SPML" in words and "spml=1" in words
+    r = m.exec("ooh", "verify", "-b", "spml", "-n", "1", "--", "sleep", "5")
+    assert r.returncode == 3 and "/dev/ooh" in r.stderr
+    r = m.exec("ooh", "verify", "--json", "-n", "2", "-i", "50", "--", CHANGERS, "store")
+    assert r.returncode == 0, r.stderr
+    assert json.loads(r.stdout)["backend"] == "pagemap-scan"
+    m.down()

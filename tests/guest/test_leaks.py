@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A domain that dies in the middle of everything leaves no memory behind in Xen."""
+
+import os
+import re
+import time
+from pathlib import Path
+
+CHANGERS = "usr/lib/ooh/tests/changers"
+
+
+def free_pages(vm):
+    """Free pages of Xen's heap, from its own debug key: exact, unlike xl info."""
+    out = vm.dom0("xl dmesg -c >/dev/null; xl debug-keys H; sleep 1; xl dmesg").stdout
+    return sum(int(n) for n in re.findall(r"heap\[node=\d+\]\[zone=\d+\] -> (\d+) pages", out))
+
+
+def destroyed(vm):
+    vm.dom0("xl destroy guest")
+    for _ in range(60):
+        if "guest" not in vm.dom0("xl list").stdout:
+            return
+        time.sleep(1)
+    raise RuntimeError("the domain does not die:\n" + vm.dom0("xl list").stdout)
+
+
+def test_memory_of_a_destroyed_domain(vm):
+    """Destroyed with two trackers, a ring and armed frames; several times, as a leak adds up."""
+    seen = []
+    try:
+        destroyed(vm)
+        for _ in range(3):
+            seen.append(free_pages(vm))
+            assert vm.dom0("xl create /guest/xl.cfg").returncode == 0
+            # the new guest has nothing yet
+            r = vm.sh(f"cp -a usr / && insmod usr/lib/ooh/ooh.ko && for w in map huge; do {CHANGERS} $w >/dev/null & "
+                      "ooh record -b spml -i 20 -p $! >/dev/null & done; sleep 1; cat /sys/module/ooh/refcnt",
+                      into=[Path(os.environ["OOH_BUILD"]) / "guest/usr"])
+            assert r.returncode == 0 and int(r.stdout) >= 2, r.stdout + r.stderr
+            destroyed(vm)
+        seen.append(free_pages(vm))
+    finally:
+        vm.down()
+    print("free pages:", seen)
+    assert seen[0] > 10000
+    # the first domain after boot warms Xen's own pools up
+    assert abs(seen[-1] - seen[1]) <= 8, seen
+
+
+MISUSE = f"""
+i=0; while [ $i -lt {{times}} ]; do i=$((i + 1))
+    {CHANGERS} map >/dev/null & p=$!
+    ooh record -b spml -i 20 -p $p >/dev/null & o=$!
+    sleep 0.3; kill -9 $o; wait $o                                         # the tracker dies
+    (sleep 0.3; kill -9 $p) & ooh verify -b spml -n 1000 -i 20 -p $p >/dev/null   # the process dies
+    ooh verify -b spml -n 1 -p 4000000; ooh verify -b nonsense -n 1 -p 1   # never had one
+    rmmod ooh; insmod usr/lib/ooh/ooh.ko ring_pages=3; insmod usr/lib/ooh/ooh.ko
+done 2>/dev/null
+sleep 1; sync; echo 3 >/proc/sys/vm/drop_caches; sleep 1; rmmod ooh
+pgrep -c 'ooh$'; awk '/MemFree|SUnreclaim|VmallocUsed/ {{{{ print $2 }}}}' /proc/meminfo; insmod usr/lib/ooh/ooh.ko
+"""
+
+
+def test_memory_after_misuse(module):
+    """Trackers and processes that die, refused parameters: guest and Xen have their memory back."""
+    vm = module()
+    software = [Path(os.environ["OOH_BUILD"]) / "guest/usr"]
+
+    def misuse(times):
+        left, *memory = map(int, vm.sh(MISUSE.format(times=times), into=software, timeout=600).stdout.split())
+        assert left == 0, "a tracker is left"
+        return memory
+
+    misuse(2)
+    xen, before = free_pages(vm), misuse(2)
+    times = 20
+    after = misuse(times)
+    print(f"KiB free, slab, vmalloc in the guest: {before}, {after}; pages in Xen: {xen}, {free_pages(vm)}")
+    # a ring is 4 MiB, and the guest's own coming and going is about that
+    assert before[0] - after[0] < times * 1024
+    # what a tracker allocates is far more than 16 KiB
+    assert sum(after[1:]) - sum(before[1:]) < times * 16
+    assert abs(free_pages(vm) - xen) <= 8

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The log's consumers in the host: log-dirty mode and VRAM tracking, alone, at the
+same time, and beside a tracker in the guest. None takes a write from another.
+Defects of Xen that we mend are shown on the Xen without our patches, too."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(os.environ.get("OOH_BUILD", "build")) / "dom0" / "logdirty"
+TESTS = "/usr/lib/ooh/tests"
+
+
+class Frame:
+    """A frame in the guest that is written when asked for, seen from dom0."""
+
+    def __init__(self, m, pages=16):
+        self.m = m
+        self.domid = m.dom0("xl domid guest").stdout.strip()
+        assert m.dom0("mkdir -p /tmp/tools; cp logdirty /tmp/tools/", into=[TOOL]).returncode == 0
+        # of a session of its own: one that starts on a command line ends with it
+        m.good(f"pkill onepage; rm -f /tmp/frame; setsid {TESTS}/onepage >/tmp/frame 2>&1 </dev/null & for i in $(seq 50); do "
+               "[ -s /tmp/frame ] && break; sleep 0.1; done")
+        self.pfn = int(m.good("cat /tmp/frame"))
+        self.first, self.nr = self.pfn - self.pfn % pages, pages
+
+    def write(self):
+        self.m.good("pkill -USR1 onepage; sleep 0.2")
+
+    def tool(self, *args):
+        r = self.m.dom0(f"/tmp/tools/logdirty {self.domid} {' '.join(map(str, args))}")
+        if r.returncode:
+            raise RuntimeError(r.stderr)
+        return set(map(int, r.stdout.split()))
+
+    def vram(self):
+        return self.pfn in self.tool("vram", self.first, self.nr)
+
+    def clean(self):
+        return self.pfn in self.tool("clean")
+
+    def settled(self, look):
+        """The frame is clean for this consumer: what it has heard of is behind it."""
+        look()
+        assert not look()
+
+    def stop(self):
+        self.tool("vram", 0, 0)
+        self.tool("off")
+        self.m.good("pkill onepage")
+
+
+@pytest.fixture
+def frame(machines):
+    made = []
+
+    def make(config, **kw):
+        m = machines(config)
+        if config == "plainxen":
+            # what a defect left behind would change the next result
+            m.down()
+            m.up()
+        made.append(Frame(m, **kw))
+        return made[-1]
+
+    yield make
+    for f in made:
+        f.stop()
+
+
+@pytest.mark.parametrize("config", ["default", "nospml"])
+def test_log_dirty_and_vram_each_see_a_write(frame, config):
+    f = frame(config)
+    f.vram()
+    f.settled(f.vram)
+    f.write()
+    assert f.vram()
+    assert not f.vram()
+    f.tool("on")
+    f.settled(f.clean)
+    f.settled(f.vram)
+    f.write()
+    assert f.clean()
+    f.write()
+    assert f.vram()
+    # one has asked, the other still hears of the same write
+    assert f.clean()
+
+
+@pytest.mark.parametrize("config, mended", [("default", True), ("nospml", True), ("plainxen", False)])
+def test_vram_tracking_goes_on_after_log_dirty(frame, config, mended):
+    """Xen turned PML off at the end of log-dirty mode although VRAM was still tracked by it."""
+    f = frame(config)
+    f.vram()
+    f.write()
+    f.settled(f.vram)
+    f.tool("on")
+    f.tool("off")
+    f.settled(f.vram)
+    f.write()
+    assert f.vram() == mended
+
+
+@pytest.mark.parametrize("config, mended", [("default", True), ("nospml", True), ("plainxen", False)])
+def test_a_range_of_one_page(frame, config, mended):
+    """Xen passed over a range of one frame: it did not become log-dirty, and so counted as
+    written before anybody wrote to it."""
+    f = frame(config, pages=1)
+    f.vram()
+    assert f.vram() != mended
+    f.settled(f.vram)
+    f.write()
+    assert f.vram()
+
+
+@pytest.mark.parametrize("config, kept", [("nospml", True), ("plainxen", False)])
+def test_access_permissions_are_kept(frame, config, kept):
+    """Xen gave a frame its default permissions back when it was found in a PML buffer."""
+    f = frame(config)
+    f.m.good("setsid sh -c 'for i in $(seq 400); do pkill -USR1 onepage; sleep 0.05; done' </dev/null >/dev/null 2>&1 & sleep 0.5")
+    r = f.m.dom0(f"/tmp/tools/logdirty {f.domid} access {f.pfn}")
+    assert r.returncode == 0, r.stderr
+    assert r.stdout.strip() == ("kept" if kept else "lost")
+
+
+@pytest.mark.parametrize("mode", ["vram", "log-dirty", "both"])
+def test_a_tracker_misses_nothing_beside_the_host(frame, vm, mode):
+    """The host turns its modes on and off and cleans, all the time that a guest's process is verified."""
+    f = frame("default")
+    script = {"vram": "L vram {0} 16; sleep 0.1; L vram {0} 16; sleep 0.1; L vram 0 0",
+              "log-dirty": "L on; for j in 1 2 3; do L clean; sleep 0.1; done; L off",
+              "both": "L vram {0} 16; L on; L clean; sleep 0.1; L vram {0} 16; L clean; L off; sleep 0.1; L vram 0 0"}
+    body = script[mode].format(f.first)
+    with vm.dom0_meanwhile(
+            f"L() {{ /tmp/tools/logdirty {f.domid} $* >/dev/null; }}; rm -f /tmp/stop; exec 3<&0; n=0; "
+            "(cat <&3 >/dev/null; touch /tmp/stop) & "
+            f"while [ ! -e /tmp/stop ]; do {body}; n=$((n + 1)); done; echo $n") as times:
+        for way in ("threads", "map"):
+            r = vm.exec("ooh", "verify", "--json", "-b", "spml", "-n", "20", "-i", "50", "--",
+                        f"{TESTS}/changers", way, timeout=600)
+            assert r.returncode == 0, r.stdout[-2000:] + r.stderr
+            doc = json.loads(r.stdout)
+            assert doc["total"]["missed"] == 0 < doc["total"]["changed"]
+            assert not any(r["all_dirty"] for r in doc["rounds"])
+    assert int(times[0]) > 4

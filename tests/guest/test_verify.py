@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""ooh verify in the guest: with each backend nothing is missed, and with a fault
+put in the oracle says so."""
+
+import json
+import re
+
+import pytest
+from conftest import WAYS
+
+BACKENDS = ["spml", "pagemap-scan", "uffd-wp", "soft-dirty"]
+TESTS = "/usr/lib/ooh/tests"
+
+
+def verify(vm, *args, status=0, timeout=200):
+    r = vm.exec("ooh", "verify", "--json", *args, timeout=timeout)
+    assert r.returncode == status, f"status {r.returncode}: {r.stderr}\n{r.stdout[-2000:]}"
+    return json.loads(r.stdout)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nothing_missed_in_the_guest(vm, backend, way):
+    doc = verify(vm, "-b", backend, "-n", "6", "-i", "50", "--", f"{TESTS}/changers", way)
+    assert doc["backend"] == backend and len(doc["rounds"]) == 6
+    assert doc["total"]["missed"] == 0
+    assert doc["total"]["changed"] > 0
+    assert not any(r["all_dirty"] for r in doc["rounds"])
+    # The other direction: what did not change is not reported. The software
+    # trackers have to take every page of a mapped file for written, which is most
+    # of what is mapped here; backends.c has them to the page.
+    if backend == "spml":
+        assert doc["total"]["extra"] < sum(r["mapped"] for r in doc["rounds"]) / 2
+
+
+def test_spml_is_the_automatic_choice(vm):
+    doc = verify(vm, "-n", "2", "-i", "50", "--", f"{TESTS}/changers", "store")
+    assert doc["backend"] == "spml"
+    assert doc["reason"]
+
+
+@pytest.mark.parametrize("fault", ["norearm", "droprecord"])
+def test_a_planted_fault_is_found(module, fault):
+    """The oracle bites: with the fault pages are missed and the command fails; without it again, none."""
+    vm = module(f"inject={fault}")
+    doc = verify(vm, "-b", "spml", "-n", "8", "-i", "50", "--", f"{TESTS}/changers", "store", status=1)
+    assert doc["total"]["missed"] > 0
+    assert doc["missed_pages"]
+    vm.good("echo none >/sys/module/ooh/parameters/inject")
+    doc = verify(vm, "-b", "spml", "-n", "8", "-i", "50", "--", f"{TESTS}/changers", "store")
+    assert doc["total"]["missed"] == 0
+
+
+def test_an_overflow_makes_everything_dirty(module):
+    """A ring for 512 records and a process that writes more: told with its reason, nothing missed."""
+    vm = module("ring_pages=2")
+    out = vm.good(f"{TESTS}/writer 2000 4")
+    assert out.count("flags 0x2 reason 0x1") == 4
+    # and a process that writes less is not concerned
+    out = vm.good(f"{TESTS}/writer 100 4")
+    assert out.count("flags 0 ") == 4
+    doc = verify(vm, "-b", "spml", "-n", "4", "-i", "100", "--", f"{TESTS}/changers", "map-over")
+    assert doc["total"]["missed"] == 0
+
+
+@pytest.mark.provokes(r"consumer index was corrupt")
+def test_a_corrupt_consumer_index(module):
+    vm = module()
+    began = vm.good("dmesg | wc -l")
+    out = vm.good(f"echo corrupt >/sys/module/ooh/parameters/inject; {TESTS}/writer 1000 4")
+    # the first collect finds it; then all is as before
+    assert out.count("reason 0x") == 1 and out.count("flags 0 reason 0") == 3
+    log = vm.good(f"dmesg | tail -n +$(({began} + 1))")
+    assert "consumer index was corrupt" in log
+    doc = verify(vm, "-b", "spml", "-n", "4", "-i", "50", "--", f"{TESTS}/changers", "store")
+    assert doc["total"]["missed"] == 0
+
+
+# writes 2048 pages again and again
+GREEDY = "dd if=/dev/zero of=/dev/null bs=8M"
+
+
+def told(vm, sub, reason, before="", params="-n 6 -i 100"):
+    """Rounds in which everything was reported, as text and as JSON, with time and reason."""
+    text = vm.good(f"{before} ooh {sub} -b spml {params} -- {GREEDY} 2>/dev/null")
+    at = re.findall(r"everything.*at (\d\d:\d\d:\d\d): (.*)", text)
+    doc = json.loads(vm.good(f"{before} ooh {sub} -b spml --json {params} -- {GREEDY} 2>/dev/null"))
+    rounds = [r for r in doc["rounds"] if r["all_dirty"]]
+    assert doc["total"]["all_dirty"] == len(rounds)
+    for r in rounds:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", r["time"])
+    for why in [w for _, w in at] + [r["reason"] for r in rounds]:
+        assert why == reason
+    for r in doc["rounds"]:
+        assert r["all_dirty"] or not r["reason"]
+    return len(at), len(rounds)
+
+
+@pytest.mark.parametrize("sub", ["record", "verify"])
+def test_an_overflow_is_told(module, sub):
+    vm = module("ring_pages=2")
+    text, doc = told(vm, sub, "the ring overflowed")
+    assert text and doc
+    # with room for all memory there is none to tell
+    assert told(module(), sub, "", params="-n 3 -i 100") == (0, 0)
+
+
+@pytest.mark.provokes(r"consumer index was corrupt")
+@pytest.mark.parametrize("sub", ["record", "verify"])
+def test_a_corrupt_ring_is_told(module, sub):
+    """Put in before each command, the fault strikes at the first collect of it, and only there."""
+    vm = module()
+    assert told(vm, sub, "Xen found the ring corrupt",
+                "echo corrupt >/sys/module/ooh/parameters/inject;") == (1, 1)
+
+
+def test_two_processes_at_once(vm):
+    """Each tracker sees its own process only, and all of it."""
+    r = vm.sh(
+        f"for w in store map heap; do ooh verify --json -b spml -n 6 -i 50 -- {TESTS}/changers $w >$w & p=\"$p $!\"; done;"
+        "for i in $p; do wait $i || exit 1; done; for w in store map heap; do cat $w; echo; done"
+    )
+    assert r.returncode == 0, r.stderr
+    decode, text, docs = json.JSONDecoder(), r.stdout.strip(), []
+    while text:
+        doc, end = decode.raw_decode(text)
+        docs.append(doc)
+        text = text[end:].strip()
+    assert len(docs) == 3
+    for doc in docs:
+        assert doc["total"]["missed"] == 0 and doc["total"]["changed"] > 0
+        assert not any(r["all_dirty"] for r in doc["rounds"])

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the programs here share: a tracker on /dev/ooh, and verdicts: exit
+ * status 0 pass, 1 fail, 77 skip (reason on stdout), 2 error (the test itself
+ * or its environment). Every claim is checked in both directions: the page that
+ * was written is reported, the one that was not is not.
+ */
+#ifndef TRACKER_H
+#define TRACKER_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <linux/ooh.h>
+
+#define PAGE 4096UL
+
+static int failures;
+
+__attribute__((noreturn)) static inline void error(const char *what)
+{
+	printf("error: %s: %s\n", what, strerror(errno));
+	exit(2);
+}
+
+__attribute__((format(printf, 2, 3))) static inline void check(bool good, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	printf(good ? "ok:   " : "FAIL: ");
+	vprintf(fmt, ap);
+	printf("\n");
+	va_end(ap);
+	fflush(stdout);
+	failures += !good;
+}
+
+static inline int verdict(void)
+{
+	return failures ? 1 : 0;
+}
+
+static inline int tracker_open(void)
+{
+	int fd = open("/dev/ooh", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0) {
+		printf("skip: /dev/ooh: %s\n", strerror(errno));
+		exit(77);
+	}
+	return fd;
+}
+
+static inline int tracker_of(pid_t pid)
+{
+	struct ooh_attach a = { .pid = pid };
+	int fd = tracker_open();
+
+	if (ioctl(fd, OOH_IOC_ATTACH, &a))
+		error("OOH_IOC_ATTACH");
+	return fd;
+}
+
+/* The ranges of one round. */
+struct round {
+	struct ooh_range *v;
+	size_t nr;
+	unsigned long pages;
+	unsigned int flags, reason;
+};
+
+/* 0 or an errno */
+static inline int try_collect(int fd, struct round *r)
+{
+	struct ooh_collect c = { 0 };
+	size_t size = 0;
+
+	free(r->v);
+	memset(r, 0, sizeof(*r));
+	do {
+		r->v = realloc(r->v, (size += 4096) * sizeof(*r->v));
+		if (!r->v)
+			error("realloc");
+		/* our own memory is tracked, too: have it there */
+		memset(r->v + r->nr, 0, (size - r->nr) * sizeof(*r->v));
+		c.vec = (unsigned long)(r->v + r->nr);
+		c.vec_len = size - r->nr;
+		c.flags = r->nr ? OOH_COLLECT_CONTINUE : 0;
+		if (ioctl(fd, OOH_IOC_COLLECT, &c))
+			return errno;
+		r->nr += c.vec_len;
+		r->pages += c.pages;
+		r->flags |= c.flags;
+		r->reason |= c.reason;
+	} while (c.flags & OOH_F_MORE);
+	return 0;
+}
+
+static inline void collect(int fd, struct round *r)
+{
+	errno = try_collect(fd, r);
+	if (errno)
+		error("OOH_IOC_COLLECT");
+}
+
+static inline bool reported(const struct round *r, const volatile void *p)
+{
+	unsigned long addr = (unsigned long)p;
+
+	for (size_t i = 0; i < r->nr; i++)
+		if (addr >= r->v[i].start && addr < r->v[i].end)
+			return true;
+	return false;
+}
+
+/* How many of the nr pages from p on are reported? */
+static inline unsigned long reported_in(const struct round *r, const volatile char *p,
+					unsigned long nr)
+{
+	unsigned long n = 0;
+
+	for (unsigned long i = 0; i < nr; i++)
+		n += reported(r, p + i * PAGE);
+	return n;
+}
+
+static inline char *pages_of(unsigned long nr, int flags)
+{
+	char *p = mmap(NULL, nr * PAGE, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | flags, -1, 0);
+
+	if (p == MAP_FAILED)
+		error("mmap");
+	madvise(p, nr * PAGE, MADV_NOHUGEPAGE);
+	return p;
+}
+
+static inline char *touched(unsigned long nr)
+{
+	char *p = pages_of(nr, MAP_PRIVATE);
+
+	memset(p, 1, nr * PAGE);
+	return p;
+}
+
+#endif /* TRACKER_H */

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A process whose memory changes in one way, given by name, again and again. Prints
+ * "ready" and changes until it is ended.
+ */
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/time.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PAGE  4096UL
+#define PAGES 512UL
+
+static char *area;
+static unsigned int seed = 1;
+
+static char *map(size_t len, int flags)
+{
+	char *p = mmap(NULL, len, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		exit(2);
+	return p;
+}
+
+static char *any_page(void)
+{
+	return area + rand_r(&seed) % PAGES * PAGE;
+}
+
+static void store(void)
+{
+	any_page()[rand_r(&seed) % PAGE]++;
+}
+
+static void *writer(void *arg)
+{
+	unsigned int mine = (uintptr_t)arg;
+
+	for (;;) {
+		__atomic_fetch_add(area + rand_r(&mine) % PAGES * PAGE, 1, __ATOMIC_RELAXED);
+		usleep(100);
+	}
+	return NULL;
+}
+
+static void threads(void)
+{
+	static int started;
+	pthread_t t;
+
+	for (; started < 4; started++)
+		pthread_create(&t, NULL, writer, (void *)(uintptr_t)(started + 1));
+}
+
+static void kernel_write(void)
+{
+	int p[2];
+
+	if (pipe(p) || write(p[1], &seed, 4) != 4 || read(p[0], any_page() + 8, 4) != 4)
+		exit(2);
+	close(p[0]);
+	close(p[1]);
+	seed = seed * 5 + 1;
+}
+
+static void map_unmap(void)
+{
+	static char *last;
+	char *p = map(16 * PAGE, MAP_PRIVATE);
+
+	memset(p, rand_r(&seed), 9 * PAGE);
+	if (last)
+		munmap(last, 16 * PAGE);
+	last = p;
+}
+
+/* Another mapping at the same address: the old one's registration is gone. */
+static void map_over(void)
+{
+	char *p = mmap(area + 64 * PAGE, 16 * PAGE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+
+	p[rand_r(&seed) % 16 * PAGE] = rand_r(&seed);
+}
+
+static void move(void)
+{
+	static size_t len = 16 * PAGE;
+	static char *p;
+	char *q;
+
+	if (!p)
+		p = map(len, MAP_PRIVATE);
+	p[rand_r(&seed) % len] = rand_r(&seed);
+	/* reserves the new place, so that it has to move */
+	q = map(32 * PAGE, MAP_PRIVATE);
+	p = mremap(p, len, 16 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q);
+	munmap(q + 16 * PAGE, 16 * PAGE);
+}
+
+static void drop(void)
+{
+	volatile char *p = any_page();
+
+	p[1] = 1;
+	madvise(any_page(), PAGE, MADV_DONTNEED);
+	(void)*(volatile char *)any_page();
+}
+
+/* Filled, dropped and read again: zeros now, from the zero page. */
+static void drop_read(void)
+{
+	char *p = any_page();
+
+	memset(p, 7, PAGE);
+	usleep(30000);
+	madvise(p, PAGE, MADV_DONTNEED);
+	(void)*(volatile char *)p;
+	usleep(30000);
+}
+
+static void heap(void)
+{
+	char *p = sbrk(3 * PAGE);
+
+	p[PAGE + 5] = rand_r(&seed);
+	if (rand_r(&seed) % 20 == 0)
+		sbrk(-30 * (intptr_t)PAGE);
+}
+
+static int deep(int n)
+{
+	volatile char frame[3 * PAGE];
+
+	frame[PAGE] = n;
+	return n ? deep(n - 1) + frame[PAGE] : 0;
+}
+
+static void stack(void)
+{
+	deep(rand_r(&seed) % 200);
+}
+
+static void forks(void)
+{
+	pid_t pid = fork();
+
+	store();
+	if (!pid) {
+		memset(area, 9, 20 * PAGE);
+		_exit(0);
+	}
+	waitpid(pid, NULL, 0);
+}
+
+/* Memory shared with a child that writes it: our page table shows nothing. */
+static void shared(void)
+{
+	static char *common;
+	static unsigned int n;
+
+	if (!common) {
+		common = map(8 * PAGE, MAP_SHARED);
+		memset(common, 1, 8 * PAGE);
+		if (!fork()) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			for (;; usleep(500))
+				common[n++ % 8 * PAGE]++;
+		}
+	}
+}
+
+static void protect(void)
+{
+	char *p = any_page();
+
+	mprotect(p, PAGE, PROT_READ);
+	mprotect(p, PAGE, PROT_READ | PROT_WRITE);
+	*p += 1;
+}
+
+/* Copies of file pages, dropped again; and the file written behind its mappings. */
+static void file(void)
+{
+	static char *private, *common;
+	static int fd;
+	char *p;
+
+	if (!private) {
+		FILE *f = tmpfile();
+
+		fd = f ? fileno(f) : -1;
+		if (fd < 0 || ftruncate(fd, 32 * PAGE))
+			exit(2);
+		private = mmap(NULL, 32 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+		common = mmap(NULL, 32 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	}
+	p = private + rand_r(&seed) % 32 * PAGE;
+	p[1] = rand_r(&seed);
+	common[rand_r(&seed) % 32 * PAGE + 2]++;
+	if (pwrite(fd, &seed, 4, rand_r(&seed) % 32 * PAGE + 8) != 4)
+		exit(2);
+	p = private + rand_r(&seed) % 32 * PAGE;
+	madvise(p, PAGE, MADV_DONTNEED);
+	(void)*(volatile char *)p;
+}
+
+static void huge(void)
+{
+	static char *p;
+	size_t len = 8UL << 20;
+
+	if (!p) {
+		p = map(len + (2UL << 20), MAP_PRIVATE);
+		p = (char *)(((uintptr_t)p + (2UL << 20) - 1) & ~((2UL << 20) - 1));
+		madvise(p, len, MADV_HUGEPAGE);
+		memset(p, 3, len);
+	}
+	p[rand_r(&seed) % len]++;
+	if (rand_r(&seed) % 100 == 0) {
+		char *q = p + rand_r(&seed) % 4 * (2UL << 20);
+
+		madvise(q, 2UL << 20, MADV_DONTNEED);
+		(void)*(volatile char *)q;
+		q[PAGE]++;
+	}
+}
+
+static void on_alarm(int sig)
+{
+	(void)sig;
+	store();
+}
+
+static void signals(void)
+{
+	static const struct itimerval often = { { 0, 500 }, { 0, 500 } };
+
+	signal(SIGALRM, on_alarm);
+	setitimer(ITIMER_REAL, &often, NULL);
+	pause();
+}
+
+static void *short_lived(void *arg)
+{
+	__atomic_fetch_add(area + (uintptr_t)arg % PAGES * PAGE, 1, __ATOMIC_RELAXED);
+	return NULL;
+}
+
+static void spawn(void)
+{
+	static uintptr_t n;
+	pthread_t t[4];
+	int i;
+
+	for (i = 0; i < 4; i++)
+		if (pthread_create(&t[i], NULL, short_lived, (void *)n++))
+			exit(2);
+	for (i = 0; i < 4; i++)
+		pthread_join(t[i], NULL);
+}
+
+static const struct {
+	const char *name;
+	void (*fn)(void);
+} ways[] = {
+	{ "store", store },	{ "threads", threads },	    { "kernel", kernel_write },
+	{ "map", map_unmap },	{ "map-over", map_over },   { "move", move },
+	{ "drop", drop },	{ "drop-read", drop_read }, { "heap", heap },
+	{ "stack", stack },	{ "fork", forks },	    { "shared", shared },
+	{ "protect", protect }, { "file", file },	    { "huge", huge },
+	{ "signals", signals }, { "spawn", spawn },
+};
+
+int main(int argc, char **argv)
+{
+	size_t i;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	area = map(PAGES * PAGE, MAP_PRIVATE);
+	memset(area, 1, PAGES * PAGE);
+	for (i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+		if (argc < 2 || strcmp(ways[i].name, argv[1]))
+			continue;
+		puts("ready");
+		fflush(stdout);
+		for (;; usleep(300))
+			ways[i].fn();
+	}
+	for (i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
+		puts(ways[i].name);
+	return argc > 1;
+}

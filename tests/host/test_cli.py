@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command: arguments, exit statuses, messages that name the cause."""
+
+import json
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from hostlib import NATIVE, OOH, backends, need, ooh
+
+ME = os.getpid()
+WRONG = [
+    ([], "Usage:"),
+    (["frobnicate"], "frobnicate"),
+    (["record"], "-p PID"),
+    (["verify"], "-p PID"),
+    (["record", "-p", "1", "--", "true"], "not both"),
+    (["record", "-n", "0", "-p", "1"], '"0"'),
+    (["record", "-n", "-1", "-p", "1"], '"-1"'),
+    (["record", "-n", "1x", "-p", "1"], '"1x"'),
+    (["record", "-n", "99999999999999999999", "-p", "1"], "-n"),
+    (["record", "-i", "-1", "-p", "1"], '"-1"'),
+    (["verify", "-i", "", "-p", "1"], "-i"),
+    (["verify", "-p", "0"], '"0"'),
+    (["verify", "-p", "init"], '"init"'),
+    (["record", "-b", "magic", "-p", "1"], "spml, pagemap-scan, uffd-wp, soft-dirty"),
+    (["record", "-b", "none", "-p", "1"], "none"),
+    (["verify", "-b", "", "-p", "1"], "none (the oracle alone)"),
+    (["record", "--colour", "-p", "1"], "colour"),
+    (["backends", "extra"], "extra"),
+    (["top"], "-p PID"),
+    (["top", "-p", "1,x"], '"x"'),
+    (["top", "-p", "1,"], '""'),
+    (["top", "-p", "1", "--", "true"], "not both"),
+    (["top", "-b", "none", "-p", "1"], "spml, pagemap-scan, uffd-wp, soft-dirty"),
+    (["top", "-p", "1"], "--batch"),
+    (["record", "-p"], "requires an argument"),
+]
+
+
+@pytest.mark.parametrize("args,word", WRONG, ids=[" ".join(w[0]) or "(nothing)" for w in WRONG])
+def test_wrong_usage(args, word):
+    r = ooh(*args)
+    assert r.returncode == 2, r.stderr
+    assert word in r.stderr and r.stdout == ""
+
+
+@pytest.mark.parametrize("args", [["--help"], ["record", "--help"], ["verify", "--help"],
+                                  ["top", "--help"],
+                                  ["backends", "--help"], ["--version"], ["record", "--version"]])
+def test_help(args):
+    r = ooh(*args)
+    assert r.returncode == 0 and r.stderr == "" and "ooh" in r.stdout
+
+
+def test_backends():
+    b = backends()
+    assert list(b) == ["spml", "pagemap-scan", "uffd-wp", "soft-dirty"]
+    assert all(x["reason"] for x in b.values())
+    text = ooh("backends").stdout.splitlines()
+    assert [l.split()[0] for l in text] == list(b)
+    for line, x in zip(text, b.values()):
+        assert ("not usable" in line) == (not x["usable"]) and x["reason"] in line
+
+
+def test_absent_device():
+    if Path("/dev/ooh").exists():
+        pytest.skip("/dev/ooh is there")
+    assert "/dev/ooh is absent" in backends()["spml"]["reason"]
+    r = ooh("record", "-b", "spml", "-n", 1, "-p", ME)
+    assert r.returncode == 3 and "/dev/ooh is absent" in r.stderr
+
+
+@pytest.mark.parametrize("sub", [["record"], ["verify"], ["top", "--batch"]])
+def test_no_such_process(sub):
+    pid = int(Path("/proc/sys/kernel/pid_max").read_text()) - 1
+    r = ooh(*sub, "-p", pid)
+    assert r.returncode == 3 and str(pid) in r.stderr
+
+
+def test_kernel_thread():
+    if not Path("/proc/2/maps").exists() or Path("/proc/2/maps").read_text():
+        pytest.skip("process 2 is no thread of the kernel here")
+    r = ooh("record", "-p", 2)
+    assert r.returncode == 3 and "has no memory" in r.stderr
+
+
+def test_thread_is_not_a_process(tmp_path):
+    p = subprocess.Popen(["python3", "-c", "import threading,time\n"
+                          "threading.Thread(target=time.sleep,args=(20,)).start()"])
+    try:
+        time.sleep(0.7)
+        tids = [int(t.name) for t in Path(f"/proc/{p.pid}/task").iterdir()]
+        tid = next(t for t in tids if t != p.pid)
+        r = ooh("record", "-n", 1, "-p", tid)
+        assert r.returncode == 3 and "thread" in r.stderr
+    finally:
+        p.kill()
+        p.wait()
+
+
+def test_not_permitted():
+    if os.geteuid():
+        pytest.skip("needs root, to be somebody else")
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    r = subprocess.run([OOH, "record", "-n", "1", "-p", str(ME)], capture_output=True, text=True,
+                       user=65534, group=65534, extra_groups=[], env=env)
+    assert r.returncode == 3 and "belongs to user root" in r.stderr and "not permitted" in r.stderr
+
+
+def test_command_not_there():
+    r = ooh("verify", "--", "/no/such/program")
+    assert r.returncode == 127 and "/no/such/program" in r.stderr
+
+
+@pytest.mark.parametrize("backend", NATIVE)
+def test_process_that_ends_too_early(backend):
+    need(backend)
+    for sub in ("record", "verify"):
+        p = subprocess.Popen(["sleep", "0.5"])
+        r = ooh(sub, "-b", backend, "-n", 100, "-i", 50, "--json", "-p", p.pid)
+        p.wait()
+        assert r.returncode == 4 and "ended" in r.stderr
+        assert 1 <= len(json.loads(r.stdout)["rounds"]) < 100
+
+
+def test_command_that_ends_is_fine():
+    need("pagemap-scan")
+    for args, word in ((["sleep", "0.3"], ""), (["sh", "-c", "sleep 0.2; exit 3"], "status 3"),
+                       (["sh", "-c", "sleep 0.2; kill -9 $$"], "signal 9")):
+        r = ooh("verify", "-b", "pagemap-scan", "-i", 50, "--", *args)
+        assert r.returncode == 0 and word in r.stderr
+        assert r.stdout.splitlines()[-1].startswith("total")
+
+
+def test_nothing_verified_is_no_success():
+    need("pagemap-scan")
+    r = ooh("verify", "-b", "pagemap-scan", "-i", 500, "--", "true")
+    assert r.returncode == 4 and "nothing was verified" in r.stderr
+
+
+def test_command_does_not_outlive_the_rounds():
+    need("pagemap-scan")
+    t = time.monotonic()
+    r = ooh("record", "-b", "pagemap-scan", "-n", 2, "-i", 10, "--json", "--", "sleep", "1000")
+    assert r.returncode == 0 and time.monotonic() - t < 30
+    assert not Path(f"/proc/{json.loads(r.stdout)['pid']}").exists()
+
+
+def test_json_is_not_mixed_with_the_command():
+    need("pagemap-scan")
+    r = ooh("record", "--json", "-b", "pagemap-scan", "-n", 1, "-i", 200, "--", "sh", "-c",
+            "echo hello; sleep 5")
+    doc = json.loads(r.stdout)
+    assert "hello" in r.stderr
+    for x in doc["rounds"][0]["ranges"]:
+        assert re.fullmatch("0x[0-9a-f]+", x["start"]) and int(x["start"], 16) < int(x["end"], 16)
+
+
+def test_automatic_choice_says_why():
+    need("pagemap-scan")
+    doc = json.loads(ooh("record", "--json", "-n", 1, "-i", 1, "--", "sleep", "9").stdout)
+    first = next(n for n, b in backends().items() if b["usable"])
+    assert doc["backend"] == first and f"using {first}" in doc["reason"]
+
+
+def test_oracle_without_tracker():
+    r = ooh("verify", "-b", "none", "-n", 2, "-i", 20, "--json", "--", "sleep", "9")
+    doc = json.loads(r.stdout)
+    assert r.returncode == 0 and doc["backend"] == "none"
+    assert doc["total"]["missed"] == doc["total"]["reported"] == doc["total"]["extra"] == 0
+
+
+def test_closed_output_leaves_the_process_running():
+    need("pagemap-scan")
+    work = subprocess.Popen(["sleep", "30"])
+    try:
+        p = subprocess.Popen([OOH, "record", "-b", "pagemap-scan", "-i", "10", "-p", str(work.pid)],
+                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        p.stdout.read(10)
+        p.stdout.close()
+        p.wait(timeout=20)
+        assert work.poll() is None
+    finally:
+        work.kill()
+        work.wait()
+
+
+def test_traced_by_another(tmp_path):
+    need("pagemap-scan")
+    code = ("import ctypes,sys,time\nlibc=ctypes.CDLL(None,use_errno=True)\n"
+            "sys.exit(9) if libc.ptrace(0x4206,int(sys.argv[1]),None,None) else print('ok',flush=True)\n"
+            "time.sleep(30)")
+    work = subprocess.Popen(["sleep", "30"])
+    tracer = subprocess.Popen(["python3", "-c", code, str(work.pid)], stdout=subprocess.PIPE)
+    try:
+        assert tracer.stdout.readline() == b"ok\n"
+        r = ooh("verify", "-n", 1, "-p", work.pid)
+        assert r.returncode == 3 and "another program traces it" in r.stderr
+    finally:
+        for p in (tracer, work):
+            p.kill()
+            p.wait()
+        tracer.stdout.close()

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a program that uses libooh meets: header, symbols, pkg-config, man pages, examples."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from hostlib import OOH, TOP, need
+
+EXAMPLES = sorted(p.stem for p in (TOP / "libooh/examples").glob("*.c"))
+
+
+@pytest.fixture(scope="module")
+def root():
+    """The tree that make install has made."""
+    r = Path(OOH).resolve().parent.parent.parent
+    if not (r / "usr/lib/pkgconfig/libooh.pc").exists():
+        pytest.skip("OOH_BIN is in no installed tree")
+    return r
+
+
+def functions():
+    text = re.sub(r"/\*.*?\*/", "", (TOP / "libooh/include/ooh.h").read_text(), flags=re.S)
+    return set(re.findall(r"\b(ooh_\w+)\(", text))
+
+
+@pytest.fixture(scope="module")
+def examples(root, tmp_path_factory):
+    d = tmp_path_factory.mktemp("examples")
+    env = {**os.environ, "PKG_CONFIG_SYSROOT_DIR": str(root), "PKG_CONFIG_LIBDIR": str(root / "usr/lib/pkgconfig")}
+    flags = subprocess.run(["pkg-config", "--cflags", "--libs", "libooh"], env=env, check=True, text=True,
+                           stdout=subprocess.PIPE).stdout.split()
+    for name in EXAMPLES:
+        subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", "-o", d / name, TOP / f"libooh/examples/{name}.c",
+                        *flags, f"-Wl,-rpath,{root}/usr/lib"], check=True)
+    return d
+
+
+def test_symbols(root):
+    """What the header declares, with its version, and nothing else."""
+    out = subprocess.run(["nm", "-D", "--defined-only", root / "usr/lib/libooh.so"], check=True, text=True,
+                         stdout=subprocess.PIPE).stdout
+    names = {l.split()[2] for l in out.splitlines() if l.split()[1] != "A"}
+    assert names == {f"{f}@@LIBOOH_0.1" for f in functions()}
+
+
+def test_header_alone(root, tmp_path):
+    """It needs no other header before it, and holds for strict C99."""
+    c = tmp_path / "h.c"
+    c.write_text("#include <ooh.h>\nint main(void) { ooh_close(0); return 0; }\n")
+    subprocess.run(["cc", "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only",
+                    f"-I{root}/usr/include", c], check=True)
+
+
+def test_every_call_has_its_manual(root):
+    text = {p.name: p.read_text() for p in (root / "usr/share/man/man3").iterdir()}
+    for f in functions():
+        assert any(re.search(rf"^\.BI.*\b{f}\(", t, re.M) for t in text.values()), f
+
+
+def test_static_library(root, tmp_path):
+    subprocess.run(["cc", "-o", tmp_path / "self", TOP / "libooh/examples/self.c", f"-I{root}/usr/include",
+                    root / "usr/lib/libooh.a", "-pthread"], check=True)
+
+
+def run(*argv, **kw):
+    return subprocess.run(list(map(str, argv)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          timeout=60, **kw)
+
+
+def test_example_other(examples):
+    need("pagemap-scan")
+    work = subprocess.Popen(["sleep", "30"])
+    try:
+        r = run(examples / "other", work.pid, 3)
+        assert r.returncode == 0 and len(re.findall(r"^\d+ KiB in \d+ ranges$", r.stdout, re.M)) == 3
+    finally:
+        work.kill()
+        work.wait()
+    r = run(examples / "other", work.pid)
+    assert r.returncode == 1 and f"no process {work.pid}" in r.stderr
+
+
+def test_example_self(examples):
+    need("pagemap-scan")
+    r = run(examples / "self")
+    assert r.returncode == 0 and r.stdout.count("the copy is complete") == 10
+    # and it is not simply a copy of everything
+    copied = [int(n) for n in re.findall(r"(\d+) of 4096 KiB copied", r.stdout)]
+    assert len(copied) == 10 and max(copied) <= 20 * 4
+
+
+def test_example_loop(examples):
+    need("pagemap-scan")
+    work = subprocess.Popen(["sleep", "2.5"])
+    reaper = subprocess.Popen([examples / "loop", str(work.pid)], stdout=subprocess.PIPE, text=True)
+    work.wait()
+    out, _ = reaper.communicate(timeout=20)
+    assert reaper.returncode == 0 and "by the clock" in out
+    assert out.count("because of the clock") >= 1 and out.strip().endswith(f"process {work.pid} ended")

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The other machines of testbed/configs: they boot as their line says, and the
+tracker's claims hold there too: several vCPUs, several processors, more vCPUs than
+processors, and a Xen with its assertions on; while processes move between vCPUs, and
+while vCPUs and the whole guest come and go. (nospml and plainxen:
+tests/guest/test_bad_input.py; migrate: tests/guest/test_migration.py)"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+TESTS = "/usr/lib/ooh/tests"
+PAUSE = Path(os.environ["OOH_BUILD"]) / "dom0" / "pause"
+VCPUS = {"2vcpu": 2, "2cpu": 2, "4vcpu": 4, "debug": 2}
+
+pytestmark = pytest.mark.timeout(3000)
+
+
+@pytest.fixture(scope="module", params=list(VCPUS))
+def other(machines, request):
+    m = machines(request.param)
+    yield m
+    m.down()
+
+
+def test_it_is_what_its_line_says(other):
+    assert int(other.good("nproc")) == VCPUS[other.config]
+    assert ("debug=y" in other.boot_log()) == (other.config == "debug")
+
+
+@pytest.mark.parametrize("program", ["store", "mapping", "kernel_write", "several", "huge", "abi"])
+def test_program(other, program):
+    r = other.exec(f"{TESTS}/{program}", timeout=600)
+    assert r.returncode == 0, r.stdout + r.stderr
+
+
+def judged(returncode, out, err):
+    assert returncode == 0, f"status {returncode}: {out[-1000:]}{err}"
+    doc = json.loads(out)
+    assert doc["total"]["missed"] == 0 < doc["total"]["changed"]
+    return doc
+
+
+def verify(m, way, rounds, beside):
+    """ooh verify of a changer, with a script in the guest again and again until it has ended."""
+    r = m.sh(f"""rm -f /tmp/stop /tmp/times
+        (while [ ! -e /tmp/stop ]; do {beside}; echo >>/tmp/times; done) >/dev/null 2>&1 &
+        ooh verify --json -b spml -n {rounds} -i 50 -- {TESTS}/changers {way}
+        s=$?; touch /tmp/stop; wait; [ $(wc -l </tmp/times) -gt 1 ] || s=99; exit $s""", timeout=600)
+    return judged(r.returncode, r.stdout, r.stderr)
+
+
+@pytest.mark.parametrize("way", ["threads", "map", "fork", "spawn"])
+def test_verify(other, way):
+    r = other.exec("ooh", "verify", "--json", "-b", "spml", "-n", "6", "-i", "50", "--",
+                   f"{TESTS}/changers", way, timeout=600)
+    judged(r.returncode, r.stdout, r.stderr)
+
+
+def test_vcpus_come_and_go(other):
+    """What an offline vCPU has in its log is collected; one that comes back logs again."""
+    last = VCPUS[other.config] - 1
+    # guest-wide: all of the changer's threads are moved to the vCPUs that are left
+    script = "; ".join(f"for i in $(seq {last}); do echo {on} >/sys/devices/system/cpu/cpu$i/online; sleep 0.05; done"
+                       for on in (0, 1))
+    doc = verify(other, "threads", 30, script)
+    assert not any(r["all_dirty"] for r in doc["rounds"][1:])
+    assert int(other.good("nproc")) == VCPUS[other.config]
+
+
+def test_a_process_moves_between_vcpus(other):
+    n = VCPUS[other.config]
+    script = "for i in $(seq 5); do for m in " + " ".join(f"{1 << i:x}" for i in range(n)) + \
+        "; do for p in $(pidof changers); do taskset -ap $m $p >/dev/null 2>&1; done; sleep 0.02; done; done; true"
+    for way in ("store", "threads"):
+        verify(other, way, 20, script)
+
+
+def test_the_guest_is_paused(other):
+    """All vCPUs are taken off their processors, in the middle of whatever they do."""
+    domid = other.dom0("xl domid guest").stdout.strip()
+    with other.dom0_meanwhile(f"./pause {domid}", into=[PAUSE]) as times:
+        test_verify(other, "threads")
+    assert int(times[0]) > 6

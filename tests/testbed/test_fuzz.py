@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A guest that wants to hurt Xen, for a short while (make fuzz: for long): the hypercall
+with arguments of all kinds from all vCPUs, on a Xen with assertions and two processors,
+each quota at its limit, and the guest's end in the midst of it all. What Xen prints is
+part of the verdict as everywhere."""
+
+import pytest
+
+from fuzz import fuzzing
+
+
+@pytest.fixture
+def machine(machines):
+    m = machines("debug")
+    # as it was after boot: each comparison of memory begins at one state
+    m.down()
+    m.up()
+    yield m
+    m.down()
+
+
+def broken(result):
+    return result.numbers["broken"], "\n".join(result.messages[:5])
+
+
+def test_quotas(machine):
+    """At each limit: granted; one above: refused with the error that is documented."""
+    result = fuzzing.Result()
+    fuzzing.run_module(machine, result, mode="limits")
+    print("\n".join(result.limits))
+    assert len(result.limits) == 35
+    assert broken(result)[0] == 0, broken(result)
+
+
+@pytest.mark.timeout(1800)
+def test_hostile_calls(machine):
+    """Nothing that the interface promises is broken, Xen has its memory back when the
+    guest was destroyed in the midst of calls, and another domain was not touched."""
+    fuzzing.start_neighbour(machine)
+    fuzzing.destroyed(machine)
+    before = fuzzing.free_pages(machine)
+    machine.down()
+
+    machine.up()
+    fuzzing.start_neighbour(machine)
+    result = fuzzing.Result()
+    fuzzing.run_module(machine, result, calls=10000, epoch=1000, seed=1)
+    print(result.table())
+    assert broken(result)[0] == 0, broken(result)
+    assert result.numbers["calls"] >= 10000
+    # it did what it is for
+    for event in ("orderly", "records", "overflows", "ballooned", "moved", "granted", "superpages",
+                  "answer register 0", "answer arm 0", "answer collect 0", "answer unregister 0"):
+        assert result.numbers[event] > 0, event
+    fuzzing.destroy_in_the_midst(machine, seed=2)
+    after = fuzzing.free_pages(machine)
+    print(f"free pages of Xen: {before}, {after}")
+    assert before > 10000 and abs(after - before) <= fuzzing.POOLS
+    assert fuzzing.neighbour_goes_on(machine)
+
+
+@pytest.mark.parametrize("fault, words", [
+    ("canary", "and the page was no ring's"),
+    ("record", "which was never armed"),
+    ("code", "answer -1 "),
+    ("round", "exact round: 0x5554 reported"),
+])
+def test_a_planted_fault_is_seen(machine, fault, words):
+    """A broken promise of each kind, made by the module itself."""
+    result = fuzzing.Result()
+    fuzzing.run_module(machine, result, calls=3000, epoch=500, seed=1, plant=fault)
+    assert result.numbers["broken"] == 1, broken(result)
+    assert words in result.messages[0]

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A pytest plugin: the closing line, and the kernel logs as part of each verdict.
+
+A test that used an emulated machine also fails (as an error) when the machine's
+one serial log, which holds what Xen, dom0 and the guest print, gained a line
+that looks like a defect. Lines that are known and harmless are in log-allow.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+BAD = re.compile(
+    r"\bBUG\b|\bWARNING:|\bOops\b|[Gg]eneral protection|Kernel panic|soft lockup|rcu.*stall"
+    r"|\(XEN\).*(Assertion|FATAL|Xen WARN|Xen call trace|domain_crash|Domain \d+ .*crashed)"
+)
+
+
+def allowed():
+    lines = (Path(__file__).parent / "log-allow").read_text().splitlines()
+    return [re.compile(l) for l in lines if l and not l.startswith("#")]
+
+
+def bad_lines(text):
+    known = allowed()
+    return [
+        l for l in text.splitlines() if BAD.search(l) and not any(k.search(l) for k in known)
+    ]
+
+
+def serial_logs():
+    run = Path(os.environ["OOH_BUILD"]) / "testbed" / "run"
+    return {p: p.stat().st_size for p in run.glob("*/serial.log")}
+
+
+@pytest.fixture(autouse=True)
+def kernel_logs(request):
+    """Each serial log, from where it stood before the test. A test that provokes
+    a line on purpose says so: @pytest.mark.provokes("regular expression")."""
+    before = serial_logs()
+    yield
+    expected = [re.compile(m.args[0]) for m in request.node.iter_markers("provokes")]
+    for path, _ in serial_logs().items():
+        size = path.stat().st_size
+        start = before.get(path, 0)
+        with path.open("rb") as f:
+            f.seek(start if start <= size else 0)
+            found = bad_lines(f.read().decode(errors="replace"))
+        found = [l for l in found if not any(e.search(l) for e in expected)]
+        if found:
+            raise RuntimeError(f"{path.parent.name}: in the serial log:\n" + "\n".join(found[:20]))
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "provokes(regex): log lines the test provokes on purpose")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:
+        return
+    count = {k: len(reporter.stats.get(k, [])) for k in ("passed", "failed", "error", "skipped")}
+    if count["error"]:
+        print(f"{count['error']} of the failed are errors: the test or its machine broke")
+    failed = count["failed"] + count["error"]
+    print(f"{count['passed']} passed, {failed} failed, {count['skipped']} skipped", flush=True)
