@@ -55,7 +55,9 @@ static u64 cache_entry(struct vm_area_struct *vma, unsigned long addr)
 		return OOH_ABSENT_OUT;
 	folio = filemap_get_folio(mapping, index);
 	if (IS_ERR(folio))
-		return shmem_mapping(mapping) && !xa_load(&mapping->i_pages, index) ? 0 : OOH_ABSENT_OUT;
+		return shmem_mapping(mapping) && !xa_load(&mapping->i_pages, index)
+			       ? 0
+			       : OOH_ABSENT_OUT;
 	val = (u64)page_to_pfn(folio_file_page(folio, index)) << PAGE_SHIFT | OOH_ABSENT;
 	folio_put(folio);
 	return val;

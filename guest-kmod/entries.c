@@ -40,7 +40,7 @@ static bool differ_scalar(const u64 *new, const u64 *old, unsigned int nr, u64 m
 	u64 diff = 0;
 
 	for (; nr; nr--)
-		diff |= READ_ONCE(*new++) ^ *old++;
+		diff |= READ_ONCE(*new ++) ^ *old++;
 	return diff & mask;
 }
 

@@ -24,7 +24,7 @@
 #undef pr_fmt
 #define pr_fmt(fmt) "ooh: " fmt
 
-#define OOH_SLOTS PTRS_PER_PTE /* pages a leaf spans */
+#define OOH_SLOTS   PTRS_PER_PTE /* pages a leaf spans */
 
 extern struct mutex ooh_lock;
 
@@ -141,9 +141,9 @@ void ooh_frame_unlink(unsigned long pfn, ooh_node node);
 ooh_node ooh_frame_head(unsigned long pfn);
 bool ooh_frames_room(unsigned int nr); /* can nr more be queued without a flush? */
 void ooh_frames_logged(const u64 *records, u64 mask, u64 from, u64 to);
-int ooh_frames_flush(void);	       /* arm and forget what is queued */
-void ooh_frames_rearm_all(void);       /* Xen has forgotten everything */
-void ooh_frames_unarmed(void);	       /* report those that Xen refuses to arm */
+int ooh_frames_flush(void);	 /* arm and forget what is queued */
+void ooh_frames_rearm_all(void); /* Xen has forgotten everything */
+void ooh_frames_unarmed(void);	 /* report those that Xen refuses to arm */
 extern u64 ooh_frames_foreign, ooh_frames_armed;
 
 /* spml.c: each returns 0 or -errno */

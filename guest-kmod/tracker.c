@@ -447,11 +447,12 @@ static int report(struct ooh_tracker *t, struct ooh_collect *c)
 		if (c->start <= leaf->addr && end - leaf->addr >= PMD_SIZE)
 			ret = put_all(&out, leaf);
 		else
-			ret = put_some(
-				&out, leaf,
-				c->start > leaf->addr ? (c->start - leaf->addr) >> PAGE_SHIFT : 0,
-				end - leaf->addr < PMD_SIZE ? (end - leaf->addr) >> PAGE_SHIFT
-							    : OOH_SLOTS);
+			ret = put_some(&out, leaf,
+				       c->start > leaf->addr ? (c->start - leaf->addr) >> PAGE_SHIFT
+							     : 0,
+				       end - leaf->addr < PMD_SIZE
+					       ? (end - leaf->addr) >> PAGE_SHIFT
+					       : OOH_SLOTS);
 	}
 	c->flags = ret == -ENOSPC ? OOH_F_MORE : 0;
 	if (ret == -EFAULT)

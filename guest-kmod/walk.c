@@ -194,8 +194,8 @@ static const u64 *take_copy(struct ooh_pmds *out, unsigned long addr, bool puds,
 /* What the pmds of one pud map. Interrupts are off. */
 static void walk_pmds(pud_t pud, unsigned long addr, struct ooh_pmds *out)
 {
-	const u64 *pmds = pud_leaf(pud) ? NULL
-					: take_copy(out, addr, false, pmd_offset(&pud, addr));
+	const u64 *pmds =
+		pud_leaf(pud) ? NULL : take_copy(out, addr, false, pmd_offset(&pud, addr));
 	unsigned int i;
 
 	for (i = 0; i < PTRS_PER_PMD; i++) {
