@@ -50,18 +50,14 @@ static u64 cache_entry(struct vm_area_struct *vma, unsigned long addr)
 	pgoff_t index = linear_page_index(vma, addr);
 	struct folio *folio;
 	u64 val;
-	void *x;
 
 	if (is_vm_hugetlb_page(vma))
 		return OOH_ABSENT_OUT;
-	x = xa_load(&mapping->i_pages, index);
-	if (!x && shmem_mapping(mapping))
-		return 0;
-	if (!x || xa_is_value(x))
-		return OOH_ABSENT_OUT;
 	folio = filemap_get_folio(mapping, index);
 	if (IS_ERR(folio))
-		return OOH_ABSENT_OUT;
+		return shmem_mapping(mapping) && !xa_load(&mapping->i_pages, index)
+			       ? 0
+			       : OOH_ABSENT_OUT;
 	val = (u64)page_to_pfn(folio_file_page(folio, index)) << PAGE_SHIFT | OOH_ABSENT;
 	folio_put(folio);
 	return val;
@@ -96,15 +92,16 @@ static bool anything(struct vm_area_struct *vma, unsigned long addr, unsigned lo
 /* Slots whose area is gone: what was absent is no more. */
 static void prune(struct mm_struct *mm, struct ooh_leaf *leaf)
 {
+	struct vm_area_struct *vma = NULL;
+	unsigned long addr = leaf->addr;
 	unsigned int i;
 
-	for (i = 0; i < OOH_SLOTS && leaf->absent; i++) {
-		struct vm_area_struct *vma;
-
+	for (i = 0; i < OOH_SLOTS && leaf->absent; i++, addr += PAGE_SIZE) {
 		if (!ooh_absent(leaf->slots->pte[i]))
 			continue;
-		vma = vma_lookup(mm, leaf->addr + i * PAGE_SIZE);
-		if (!vma || of_no_file(vma))
+		if (!vma || addr >= vma->vm_end)
+			vma = find_vma(mm, addr);
+		if (!vma || addr < vma->vm_start || of_no_file(vma))
 			ooh_leaf_set_absent(leaf, i, 0);
 	}
 }
@@ -127,10 +124,11 @@ int ooh_absent_update(struct ooh_tracker *t, u64 since)
 	for (i = 0; i < l->nr; i++) {
 		struct ooh_leaf *leaf = l->v[i];
 
-		while (!ooh_frames_room(OOH_SLOTS))
-			ooh_frames_flush();
-		if (leaf->absent)
+		if (leaf->absent) {
+			while (!ooh_frames_room(OOH_SLOTS))
+				ooh_frames_flush();
 			prune(mm, leaf);
+		}
 		leaf->was_writable = leaf->writable;
 		leaf->writable = false;
 	}

@@ -174,25 +174,8 @@ void ooh_frames_rearm_all(void)
 	ooh_frames_flush();
 }
 
-void ooh_frames_unarmed(void)
-{
-	unsigned int i, nr = nr_refused;
-
-	/* another try each round: what was short then may be there now */
-	nr_refused = 0;
-	for (i = 0; i < nr; i++) {
-		if (!heads[refused[i]])
-			continue;
-		ooh_frame_logged(refused[i]);
-		if (ooh_frames_room(1))
-			to_arm[nr_arm++] = refused[i];
-		else
-			refused[nr_refused++] = refused[i];
-	}
-}
-
 /* A write to the frame was logged: each of its users hears of it. */
-void ooh_frame_logged(unsigned long pfn)
+static inline void frame_logged(unsigned long pfn)
 {
 	ooh_node node, next;
 
@@ -214,7 +197,31 @@ void ooh_frame_logged(unsigned long pfn)
 			leaf->dirty = true;
 			next = leaf->slots->next[slot];
 		}
-		ooh_tracker_count(leaf->tracker);
+		++*leaf->records;
 		node = next;
 	} while (unlikely(node));
+}
+
+/* Records from ... to - 1 of the ring. */
+void ooh_frames_logged(const u64 *records, u64 mask, u64 from, u64 to)
+{
+	for (; from != to; from++)
+		frame_logged(records[from & mask] >> PAGE_SHIFT);
+}
+
+void ooh_frames_unarmed(void)
+{
+	unsigned int i, nr = nr_refused;
+
+	/* another try each round: what was short then may be there now */
+	nr_refused = 0;
+	for (i = 0; i < nr; i++) {
+		if (!heads[refused[i]])
+			continue;
+		frame_logged(refused[i]);
+		if (ooh_frames_room(1))
+			to_arm[nr_arm++] = refused[i];
+		else
+			refused[nr_refused++] = refused[i];
+	}
 }

@@ -2,8 +2,9 @@
 /*
  * The module's own interfaces. The way of a dirty page: spml.c (Xen's ring)
  * -> frames.c (which pages map a logged frame) -> leaf.c (pages, page tables)
- * -> tracker.c (rounds of one process) -> dev.c (/dev/ooh). absent.c: pages that
- * only the page cache knows of.
+ * -> tracker.c (rounds of one process) -> dev.c (/dev/ooh). walk.c: which page
+ * tables there are; entries.c: compares many of their entries; absent.c: pages
+ * that only the page cache knows of.
  *
  * One mutex, ooh_lock, guards all of it: the ring is one for the domain and a
  * collect concerns every tracker.
@@ -46,6 +47,7 @@ static inline ooh_node ooh_page_node(u32 leaf, unsigned int slot)
  */
 struct ooh_leaf {
 	struct ooh_tracker *tracker;
+	u64 *records;	    /* the tracker's count of them */
 	unsigned long addr; /* first byte of the 2 MiB */
 	u64 pmd;	    /* its entry, the bits that matter; 0: gone */
 	u32 id;
@@ -72,7 +74,10 @@ struct ooh_leaf {
  */
 #define OOH_ABSENT     (_PAGE_PRESENT | _PAGE_PROTNONE)
 #define OOH_ABSENT_OUT _PAGE_USER
-bool ooh_absent(u64 val);
+static inline bool ooh_absent(u64 val)
+{
+	return val == OOH_ABSENT_OUT || (val & OOH_ABSENT) == OOH_ABSENT;
+}
 
 /* Leaves, ascending by address. */
 struct ooh_leaves {
@@ -83,14 +88,27 @@ struct ooh_leaves {
 /* leaf.c */
 struct ooh_leaf *ooh_leaf_create(struct ooh_tracker *t, unsigned long addr);
 void ooh_leaf_destroy(struct ooh_leaf *leaf); /* forgets its frames */
-struct ooh_leaf *ooh_leaf_of(ooh_node node);
 void ooh_leaf_set_pmd(struct ooh_leaf *leaf, u64 pmd);
-bool ooh_leaf_scan(struct ooh_leaf *leaf); /* false: its pmd changed meanwhile */
+bool ooh_leaves_scan(struct ooh_leaves *l, u64 *tables); /* false: a pmd changed meanwhile */
 /* within the queue's room */
 void ooh_leaf_set_absent(struct ooh_leaf *leaf, unsigned int slot, u64 val);
 void ooh_leaf_mark_present(struct ooh_leaf *leaf);
 void ooh_leaf_mark_all(struct ooh_leaf *leaf);
+void ooh_leaf_exit(void);
 
+extern struct ooh_leaf **ooh_leaf_by_id;
+static inline struct ooh_leaf *ooh_leaf_of(ooh_node node)
+{
+	return ooh_leaf_by_id[node & OOH_NODE_TABLE ? node & ~OOH_NODE_TABLE : node >> 9];
+}
+
+/* entries.c */
+#define OOH_BLOCK 64 /* entries looked at together */
+int ooh_entries_begin(void);
+void ooh_entries_end(int how);
+bool ooh_entries_differ(int how, const u64 *new, const u64 *old, unsigned int nr, u64 mask);
+
+/* walk.c */
 struct ooh_pmd {
 	unsigned long addr;
 	u64 val;
@@ -98,9 +116,19 @@ struct ooh_pmd {
 struct ooh_pmds { /* result of a walk, grows */
 	struct ooh_pmd *v;
 	size_t nr, size;
+	struct ooh_upper *upper; /* the pages it comes from, as they were */
+	size_t nr_upper, size_upper;
+	bool known; /* these are what v was made of */
 };
-int ooh_walk(struct mm_struct *mm, struct ooh_pmds *out);
-void ooh_leaf_exit(void);
+int ooh_walk(struct mm_struct *mm, struct ooh_pmds *out); /* 1: nothing new */
+void ooh_walk_free(struct ooh_pmds *pmds);
+struct ooh_pmd_page { /* the pmds of one pud */
+	unsigned long addr;
+	const pmd_t *pmds; /* or NULL */
+	u64 huge;	   /* the pud, if it is an entry for 1 GiB */
+};
+struct ooh_pmd_page ooh_pmd_page(struct mm_struct *mm, unsigned long addr);
+u64 ooh_pmd_now(const struct ooh_pmd_page *page, unsigned long addr);
 
 /* absent.c */
 int ooh_absent_update(struct ooh_tracker *t, u64 since);
@@ -112,10 +140,10 @@ void ooh_frame_link(unsigned long pfn, ooh_node node);
 void ooh_frame_unlink(unsigned long pfn, ooh_node node);
 ooh_node ooh_frame_head(unsigned long pfn);
 bool ooh_frames_room(unsigned int nr); /* can nr more be queued without a flush? */
-int ooh_frames_flush(void);	       /* arm and forget what is queued */
-void ooh_frames_rearm_all(void);       /* Xen has forgotten everything */
-void ooh_frames_unarmed(void);	       /* report those that Xen refuses to arm */
-void ooh_frame_logged(unsigned long pfn);
+void ooh_frames_logged(const u64 *records, u64 mask, u64 from, u64 to);
+int ooh_frames_flush(void);	 /* arm and forget what is queued */
+void ooh_frames_rearm_all(void); /* Xen has forgotten everything */
+void ooh_frames_unarmed(void);	 /* report those that Xen refuses to arm */
 extern u64 ooh_frames_foreign, ooh_frames_armed;
 
 /* spml.c: each returns 0 or -errno */
@@ -140,7 +168,7 @@ struct mm_struct *ooh_tracker_mm(const struct ooh_tracker *t);
 struct ooh_leaves *ooh_tracker_leaves(struct ooh_tracker *t);
 /* NULL: no memory */
 struct ooh_leaf *ooh_leaves_insert(struct ooh_tracker *t, size_t at, unsigned long addr);
-void ooh_tracker_count(struct ooh_tracker *t);	      /* one record was its page */
+u64 *ooh_tracker_records(struct ooh_tracker *t);      /* how many were its pages */
 u64 ooh_tracker_waiting(const struct ooh_tracker *t); /* as ooh_spml_waiting(): drained */
 void ooh_trackers_all_dirty(u32 reason);	      /* every tracker lost its log */
 extern unsigned int ooh_trackers;

@@ -269,13 +269,14 @@ static int start_over(u32 reason)
 
 static void drain(u64 prod)
 {
-	bool drop = READ_ONCE(ooh_inject) == OOH_INJECT_DROPRECORD;
-
-	for (; cons != prod; cons++) {
-		if (unlikely(drop) && cons % 16 == 0)
-			continue;
-		ooh_frame_logged(records[cons & mask] >> PAGE_SHIFT);
+	if (READ_ONCE(ooh_inject) == OOH_INJECT_DROPRECORD) {
+		for (; cons != prod; cons++)
+			if (cons % 16)
+				ooh_frames_logged(records, mask, cons, cons + 1);
+		return;
 	}
+	ooh_frames_logged(records, mask, cons, prod);
+	cons = prod;
 }
 
 int ooh_spml_collect(void)

@@ -18,12 +18,13 @@ struct ooh_tracker {
 	struct mm_struct *mm; /* mm_count is held, mm_users is not */
 	struct ooh_leaves leaves;
 	struct ooh_pmds pmds;
+	bool retiring; /* some leaves are kept only until their pages were reported gone */
 	u64 since;     /* real time when the last round's end began, ns */
 	s64 to_boot;   /* and the boot clock beside it */
 	u32 reason;    /* why the next round is all dirty */
 	u64 collected; /* stats.records when the last round ended */
 	struct ooh_stats stats;
-	struct ooh_range batch[BATCH];
+	struct ooh_range batch[BATCH + 1];
 };
 
 static LIST_HEAD(trackers);
@@ -48,9 +49,9 @@ struct ooh_leaves *ooh_tracker_leaves(struct ooh_tracker *t)
 	return &t->leaves;
 }
 
-void ooh_tracker_count(struct ooh_tracker *t)
+u64 *ooh_tracker_records(struct ooh_tracker *t)
 {
-	t->stats.records++;
+	return &t->stats.records;
 }
 
 /* What collects of other trackers drained for this one. */
@@ -79,6 +80,7 @@ static void forget(struct ooh_tracker *t)
 		ooh_leaf_destroy(t->leaves.v[i]);
 	ooh_frames_flush();
 	t->leaves.nr = 0;
+	t->pmds.known = false;
 }
 
 void ooh_tracker_free(struct ooh_tracker *t)
@@ -93,7 +95,7 @@ void ooh_tracker_free(struct ooh_tracker *t)
 	if (t->mm)
 		mmdrop(t->mm);
 	kvfree(t->leaves.v);
-	kvfree(t->pmds.v);
+	ooh_walk_free(&t->pmds);
 	kfree(t);
 }
 
@@ -109,7 +111,8 @@ static int merge(struct ooh_tracker *t)
 
 	merged = kvmalloc_array(max_t(size_t, size, 1), sizeof(*merged), GFP_KERNEL);
 	if (!merged)
-		return -ENOMEM;
+		goto err;
+	t->retiring = false;
 	while (i < t->leaves.nr || pmd < end) {
 		unsigned long addr = pmd < end ? pmd->addr : ULONG_MAX;
 
@@ -124,6 +127,7 @@ static int merge(struct ooh_tracker *t)
 			}
 			if (leaf->pmd)
 				ooh_leaf_set_pmd(leaf, 0);
+			t->retiring |= !leaf->absent;
 		} else {
 			if (i < t->leaves.nr && t->leaves.v[i]->addr == addr)
 				leaf = t->leaves.v[i++];
@@ -144,7 +148,12 @@ static int merge(struct ooh_tracker *t)
 	t->leaves.v = merged;
 	t->leaves.nr = nr;
 	t->leaves.size = size;
-	return pmd < end ? -ENOMEM : 0;
+	if (pmd == end)
+		return 0;
+err:
+	/* the leaves are not those of the walk */
+	t->pmds.known = false;
+	return -ENOMEM;
 }
 
 /* A leaf without a page table, in its place in the order. */
@@ -198,21 +207,13 @@ static int update(struct ooh_tracker *t, u64 since)
 	int ret;
 
 	for (tries = 0; again && tries < TRIES; tries++) {
-		again = false;
 		ret = ooh_walk(t->mm, &t->pmds);
-		if (ret)
-			return ret;
-		ret = merge(t);
-		if (ret)
+		if (!ret || (ret == 1 && t->retiring))
+			ret = merge(t);
+		if (ret < 0)
 			return ret;
 		ooh_frames_flush();
-		for (i = 0; i < t->leaves.nr; i++) {
-			if (!t->leaves.v[i]->rescan)
-				continue;
-			if (!ooh_leaf_scan(t->leaves.v[i]))
-				again = true;
-			t->stats.tables++;
-		}
+		again = !ooh_leaves_scan(&t->leaves, &t->stats.tables);
 	}
 	/* still changing: whatever it is, it is reported; the next round looks again */
 	if (again)
@@ -329,76 +330,102 @@ static void give_back(struct ooh_tracker *t, const struct ooh_range *r, unsigned
 struct output {
 	struct ooh_tracker *t;
 	struct ooh_range __user *vec;
-	u32 len, nr; /* of vec: room, elements copied */
-	u32 batch;   /* elements of t->batch that wait */
+	u32 len, nr;		      /* of vec: room, elements copied */
+	struct ooh_range *last, *end; /* in t->batch: filled, and how far there is room */
 	u64 pages;
 };
+
+static void begin_batch(struct output *out)
+{
+	struct ooh_range *b = out->t->batch;
+
+	/* before the first: nothing begins where this ends */
+	b->end = 1;
+	out->last = b;
+	out->end = b + min_t(u32, BATCH, out->len - out->nr);
+}
 
 /* 0, or -EFAULT: what was in the batch is pending again */
 static int flush_output(struct output *out)
 {
-	struct ooh_range *b = out->t->batch;
-	u32 n = out->batch;
+	struct ooh_range *b = out->t->batch + 1;
+	u32 n = out->last - out->t->batch;
 
-	out->batch = 0;
 	if (n && copy_to_user(out->vec + out->nr, b, sizeof(*b) * n)) {
 		give_back(out->t, b, n);
 		return -EFAULT;
 	}
 	out->nr += n;
+	begin_batch(out);
 	return 0;
 }
 
-/* 0, -EFAULT, or -ENOSPC: the vector is full, nothing was taken */
-static int put_range(struct output *out, unsigned long addr, unsigned int pages)
+/*
+ * The pending pages of a leaf, whose marks it takes off. False: there was no room in
+ * the batch for all of them.
+ */
+static bool put_leaf(struct output *out, struct ooh_leaf *leaf)
 {
-	struct ooh_range *b = out->t->batch;
-	int ret;
+	struct ooh_range *last = out->last, *room = out->end;
+	unsigned long addr = leaf->addr, left = 0;
+	unsigned int w, pages = 0;
 
-	if (out->batch && b[out->batch - 1].end == addr) {
-		b[out->batch - 1].end += pages * PAGE_SIZE;
-		out->pages += pages;
-		return 0;
+	for (w = 0; w < OOH_SLOTS / BITS_PER_LONG; w++, addr += BITS_PER_LONG * PAGE_SIZE) {
+		left = leaf->pending[w];
+		if (!left)
+			continue;
+		pages += hweight_long(left);
+		do {
+			/* the lowest run of them: adding its lowest bit makes it carry */
+			unsigned long carried = left + (left & -left);
+			unsigned long start = addr + __ffs(left) * PAGE_SIZE;
+
+			if (last->end != start) {
+				if (last == room)
+					goto full;
+				(++last)->start = start;
+			}
+			last->end = addr + (carried ? __ffs(carried) : BITS_PER_LONG) * PAGE_SIZE;
+			left &= carried;
+		} while (left);
+		leaf->pending[w] = 0;
 	}
-	if (out->nr + out->batch == out->len)
-		return -ENOSPC;
-	if (out->batch == BATCH) {
-		ret = flush_output(out);
+	leaf->dirty = false;
+	goto out;
+full:
+	leaf->pending[w] = left;
+	pages -= hweight_long(left);
+out:
+	out->last = last;
+	out->pages += pages;
+	return !left;
+}
+
+/* The same, with room being made. 0, -EFAULT, or -ENOSPC: the vector is full */
+static int put_all(struct output *out, struct ooh_leaf *leaf)
+{
+	while (!put_leaf(out, leaf)) {
+		int ret = flush_output(out);
+
 		if (ret)
 			return ret;
+		if (out->nr == out->len)
+			return -ENOSPC;
 	}
-	b[out->batch++] = (struct ooh_range){ addr, addr + pages * PAGE_SIZE };
-	out->pages += pages;
 	return 0;
 }
 
-/* The pending pages of slots from ... last - 1; takes the marks off those it gives out. */
-static int put_leaf(struct output *out, struct ooh_leaf *leaf, unsigned int from, unsigned int last)
+/* Only those of slots from ... last - 1. */
+static int put_some(struct output *out, struct ooh_leaf *leaf, unsigned int from, unsigned int last)
 {
-	unsigned int w;
-	int ret = 0;
+	DECLARE_BITMAP(others, OOH_SLOTS);
+	int ret;
 
-	for (w = from / BITS_PER_LONG; !ret && w * BITS_PER_LONG < last; w++) {
-		unsigned long *pending = &leaf->pending[w], bits = *pending;
-		unsigned int base = w * BITS_PER_LONG;
-
-		if (from > base)
-			bits &= ~0UL << (from - base);
-		if (last < base + BITS_PER_LONG)
-			bits &= ~(~0UL << (last - base));
-		while (bits) {
-			unsigned int first = __ffs(bits);
-			unsigned long above = ~(bits >> first);
-			unsigned int run = above ? __ffs(above) : BITS_PER_LONG;
-			unsigned long mask = (~0UL >> (BITS_PER_LONG - run)) << first;
-
-			ret = put_range(out, leaf->addr + (base + first) * PAGE_SIZE, run);
-			if (ret)
-				break;
-			bits &= ~mask;
-			*pending &= ~mask;
-		}
-	}
+	bitmap_copy(others, leaf->pending, OOH_SLOTS);
+	bitmap_clear(others, from, last - from);
+	bitmap_andnot(leaf->pending, leaf->pending, others, OOH_SLOTS);
+	ret = put_all(out, leaf);
+	bitmap_or(leaf->pending, leaf->pending, others, OOH_SLOTS);
 	leaf->dirty = !bitmap_empty(leaf->pending, OOH_SLOTS);
 	return ret;
 }
@@ -411,15 +438,21 @@ static int report(struct ooh_tracker *t, struct ooh_collect *c)
 	int ret = 0;
 	size_t i;
 
+	begin_batch(&out);
 	for (i = 0; !ret && i < t->leaves.nr && t->leaves.v[i]->addr < end; i++) {
 		struct ooh_leaf *leaf = t->leaves.v[i];
 
 		if (!leaf->dirty || leaf->addr + PMD_SIZE <= c->start)
 			continue;
-		ret = put_leaf(&out, leaf,
-			       c->start > leaf->addr ? (c->start - leaf->addr) >> PAGE_SHIFT : 0,
-			       end - leaf->addr < PMD_SIZE ? (end - leaf->addr) >> PAGE_SHIFT
-							   : OOH_SLOTS);
+		if (c->start <= leaf->addr && end - leaf->addr >= PMD_SIZE)
+			ret = put_all(&out, leaf);
+		else
+			ret = put_some(&out, leaf,
+				       c->start > leaf->addr ? (c->start - leaf->addr) >> PAGE_SHIFT
+							     : 0,
+				       end - leaf->addr < PMD_SIZE
+					       ? (end - leaf->addr) >> PAGE_SHIFT
+					       : OOH_SLOTS);
 	}
 	c->flags = ret == -ENOSPC ? OOH_F_MORE : 0;
 	if (ret == -EFAULT)
