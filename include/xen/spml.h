@@ -152,6 +152,89 @@ struct xen_spml_collect {
 /* XEN_SPML_unregister: forget every frame, let go of the ring. No argument. */
 #define XEN_SPML_unregister  5
 
+/*
+ * Extended page modification logging (EPML)
+ *
+ * XEN_HVM_CPUID_EPML in the Xen HVM leaf says that the processor can write a
+ * log of its own for the guest, and that the domain may use it.
+ *
+ * XEN_SPML_log_register: make the page gfn the extended log of a vCPU. What
+ * that vCPU writes to armed frames is recorded there, and no longer in the
+ * ring, which remains for what Xen and other domains write. The log is 4k of
+ * 16-byte records, written from the last one to the first one. In a record the
+ * first quadword is the linear address of the access (bits 63:12) and
+ * XEN_EPML_R_* flags, the second one the guest-physical address of the frame.
+ *
+ * The VMCS field XEN_EPML_INDEX holds the number of the record to be written
+ * next. The vCPU reads and writes it with VMREAD and VMWRITE, without a VM
+ * exit; without a log, these raise #UD. XEN_EPML_INDEX_EMPTY makes the log
+ * empty. A record made after the last VMREAD, and before the VMWRITE, is gone:
+ * In between the vCPU mustn't write to a frame it cares for, nor take an
+ * interrupt whose handler does. Frames which aren't armed may show up, too.
+ *
+ * Whenever a record leaves room for low_water more of them or less, the
+ * processor raises interrupt vector on the vCPU. If there is no room any more,
+ * Xen moves the records into the ring, so that none of them gets lost.
+ *
+ * The writes of a vCPU which has no log get known when XEN_SPML_collect flushes
+ * the log the processor keeps for Xen. So as long as there's a vCPU like that,
+ * each round has to be ended by that operation. It otherwise takes a look at
+ * the ring to know whether it's needed.
+ *
+ * Xen holds a reference to the page until XEN_SPML_log_unregister, which moves
+ * the log's records into the ring, until XEN_SPML_unregister, or until the end
+ * of the domain.
+ *
+ * Writes found in an extended log aren't known to Xen: It is the guest who has
+ * frames armed again, by XEN_SPML_rearm. The arguments are the same as those
+ * of XEN_SPML_arm. Frames which aren't followed are passed over. A frame with a
+ * record in the ring is armed by XEN_SPML_collect only, no matter what else is
+ * done about it.
+ *
+ * With XEN_HVM_CPUID_EPML_VMFUNC in the Xen HVM leaf, VM functions 1 and 2 do
+ * the same without a hypercall, for as long as the vCPU has a log. See
+ * XEN_EPML_VMFUNC_*.
+ *
+ * -EINVAL:     no such vCPU, pad not 0, vector below 16, or the page isn't
+ *              ordinary writable RAM of the domain.
+ * -EBUSY:      the vCPU has got a log already.
+ * -ENODEV:     no ring is registered, or (unregister) the vCPU has no log.
+ * -EOPNOTSUPP: the domain may not use EPML.
+ * -ENOMEM:     no memory for the state.
+ */
+#define XEN_SPML_log_register    6
+#define XEN_SPML_log_unregister  7
+struct xen_spml_log {
+    uint64_t gfn;              /* IN: register only */
+    uint32_t vcpu;             /* IN */
+    uint8_t vector;            /* IN: register only */
+    uint8_t low_water;         /* IN: register only; 0: no interrupt */
+    uint16_t pad;              /* IN: must be 0 */
+};
+
+#define XEN_SPML_rearm           8
+
+#define XEN_EPML_RECORDS         256
+#define XEN_EPML_INDEX           0x0816
+#define XEN_EPML_INDEX_EMPTY     (XEN_EPML_RECORDS - 1)
+
+#define XEN_EPML_R_WALK          (1u << 0)  /* by a page walk, to a page table */
+#define XEN_EPML_R_USER          (1u << 1)  /* in user mode */
+#define XEN_EPML_R_NO_LINEAR     (1u << 2)  /* there's no linear address */
+
+/*
+ * VM functions (EAX of VMFUNC, in ring 0)
+ * CLEAR: RBX is the guest-physical address of a frame, RCX how many frames
+ *        from there on to arm, not crossing a 2M boundary. On return RCX is
+ *        how many of them were left, RBX is the first one of these: It isn't
+ *        ordinary RAM, or mapped by a superpage.
+ * FLUSH: to be executed by every vCPU afterwards. Frames are armed then. A vCPU
+ *        that is offline meanwhile has to do so before it writes to any of them,
+ *        and one without a log can't: The hypercall is the way to go then.
+ */
+#define XEN_EPML_VMFUNC_CLEAR    1
+#define XEN_EPML_VMFUNC_FLUSH    2
+
 struct xen_hvm_spml {
     uint32_t cmd;              /* IN: XEN_SPML_* */
     uint32_t pad;              /* IN: must be 0 */
@@ -160,6 +243,7 @@ struct xen_hvm_spml {
         struct xen_spml_register reg;
         struct xen_spml_ranges ranges;
         struct xen_spml_collect collect;
+        struct xen_spml_log log;
         uint64_t size[8];
     } u;
 };
