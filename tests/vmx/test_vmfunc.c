@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * VM functions 1 and 2: the guest arms pages. Clearing the dirty flags alone is
+ * not enough, as cached translations still let writes pass; function 2 throws
+ * them away. Both are for CPL 0. (Specification, 9)
+ */
+#include "vm.h"
+
+#define CLEAR	   1
+#define INVALIDATE 2
+#define N	   10
+
+static volatile u64 left, next, from, count;
+static volatile u32 function;
+
+static void vmfunc(u64 fn)
+{
+	u64 gpa = from, n = count;
+
+	__asm__ volatile("vmfunc" : "+b"(gpa), "+c"(n) : "a"(fn) : "memory");
+	next = gpa;
+	left = n;
+}
+
+static void one(void)
+{
+	vmfunc(function);
+}
+
+static void enable(u64 functions)
+{
+	if ((rdmsr(MSR_VMX_VMFUNC) & functions) != functions)
+		skip("this processor has no VM functions %lx", functions);
+	vmwrite(VMCS_SECONDARY, vmread(VMCS_SECONDARY) | SECONDARY_VMFUNC);
+	vmwrite(VMCS_VMFUNC, functions);
+}
+
+static void ask(u64 gpa, u64 n)
+{
+	from = gpa;
+	count = n;
+}
+
+static void write_pages(void)
+{
+	for (u32 i = 0; i < N; i++)
+		*page(i) = 1;
+}
+
+static void arm_without_2(void)
+{
+	write_pages();
+	vmfunc(CLEAR);
+	write_pages();
+}
+
+static void arm_with_2(void)
+{
+	write_pages();
+	vmfunc(CLEAR);
+	vmfunc(INVALIDATE);
+	write_pages();
+}
+
+TEST(clear_only)
+{
+	enable(1 << CLEAR);
+	ask(GPA(0), N);
+	vm_run(arm_without_2);
+	check_eq(left, 0);
+	check_eq(next, GPA(N));
+	/* the flags are clear, the second writes went through what was cached */
+	check_eq(records(), 0);
+	for (u32 i = 0; i < N + 1; i++)
+		check_eq(armed(GPA(i)), i < N);
+}
+
+TEST(clear_and_invalidate)
+{
+	enable(1 << CLEAR | 1 << INVALIDATE);
+	ask(GPA(0), N);
+	arm_pages(0, N);
+	vm_run(arm_with_2);
+	check_eq(records(), 2 * N);
+	for (u32 i = 0; i < 2 * N; i++)
+		check_record(i, GVA(i % N), GPA(i % N), 0);
+}
+
+TEST(a_whole_table)
+{
+	enable(1 << CLEAR);
+	ask(GPA(512), 512);
+	function = CLEAR;
+	vm_run(one);
+	check_eq(left, 0);
+	check_eq(next, GPA(1024));
+	for (u32 i = 0; i < PAGES; i++)
+		check_eq(armed(GPA(i)), i >= 512);
+	/* nothing but the dirty flag changed */
+	check_eq(*ept_leaf(GPA(600)), ((u64)test_mem[600] | 0x37 | EPT_A));
+}
+
+/* it ends at a page that is not mapped, not writable, or large */
+TEST(partly)
+{
+	static const struct {
+		u64 clear, set;
+	} entries[] = { { ~0ull, 0 }, { EPT_WRITE, 0 }, { 0, 0x38 } };
+
+	enable(1 << CLEAR);
+	function = CLEAR;
+	for (u32 i = 0; i < ARRAY_LEN(entries); i++) {
+		u64 *entry = ept_leaf(GPA(5)), good = *entry;
+
+		*entry = (good & ~entries[i].clear) | entries[i].set;
+		ask(GPA(2), 8);
+		vm_run(one);
+		check_eq(left, 5);
+		check_eq(next, GPA(5));
+		check_eq(armed(GPA(4)), true);
+		check_eq(armed(GPA(6)), false);
+		*entry = good;
+	}
+	ask(SUPER_GPA, 3);
+	vm_run(one);
+	check_eq(left, 3);
+	check_eq(armed(SUPER_GPA), false);
+	/* above what EPT translates, and where nothing is */
+	ask(1ull << 52, 1);
+	vm_run(one);
+	check_eq(left, 1);
+	ask(0x3fe00000, 1);
+	vm_run(one);
+	check_eq(left, 1);
+}
+
+static void check_refused(void (*start)(void), u32 fn, bool user)
+{
+	function = fn;
+	check_eq(user ? vm_start_user(start) : vm_start(start), EXIT_VMFUNC);
+	/* the exit is before the function */
+	check_eq(regs.rcx, count);
+	for (u32 i = 0; i < PAGES; i++)
+		check_eq(armed(GPA(i)), false);
+}
+
+TEST(bad_arguments)
+{
+	static const u64 bad[][2] = { { GPA(0) + 8, 1 },      { GPA(0) + 2048, 1 }, { GPA(0), 0 },
+				      { GPA(0), 513 },	      { GPA(1), 512 },	    { GPA(511), 2 },
+				      { GPA(0), 1ull << 32 }, { ~0xfffull, 2 } };
+
+	enable(1 << CLEAR);
+	for (u32 i = 0; i < ARRAY_LEN(bad); i++) {
+		ask(bad[i][0], bad[i][1]);
+		check_refused(one, CLEAR, false);
+	}
+}
+
+TEST(vmfunc_in_user_mode)
+{
+	enable(1 << CLEAR | 1 << INVALIDATE);
+	ask(GPA(0), 1);
+	check_refused(one, CLEAR, true);
+	check_refused(one, INVALIDATE, true);
+}
+
+TEST(vmfunc_not_enabled)
+{
+	enable(1 << CLEAR);
+	ask(GPA(0), 1);
+	check_refused(one, INVALIDATE, false);
+	enable(1 << INVALIDATE);
+	check_refused(one, CLEAR, false);
+}
+
+TEST(vmfunc_needs_ad_flags)
+{
+	for (u32 fn = CLEAR; fn <= INVALIDATE; fn++) {
+		enable(1 << fn);
+		vmwrite(VMCS_TERTIARY, 0);
+		vmwrite(VMCS_EPTP, vmread(VMCS_EPTP) & ~(1ull << 6));
+		check_eq(vm_entry_error(one), ERROR_CONTROLS);
+		vmwrite(VMCS_EPTP, vmread(VMCS_EPTP) | 1 << 6);
+	}
+}
+
+static void switch_eptp(void)
+{
+	vmfunc(0);
+	*page(3) = 1;
+}
+
+/* function 0 must not come to an EPTP with which nothing would be recorded */
+TEST(switching_eptp)
+{
+	static u64 list[512] __attribute__((aligned(4096)));
+
+	enable(1 << 0);
+	list[0] = vmread(VMCS_EPTP);
+	list[1] = list[0] & ~(1ull << 6);
+	vmwrite(VMCS_EPTP_LIST, (u64)list);
+	arm_pages(0, N);
+	ask(0, 0);
+	vm_run(switch_eptp);
+	check_pages(3, 1);
+	ask(0, 1);
+	check_eq(vm_start(switch_eptp), EXIT_VMFUNC);
+	vmwrite(VMCS_TERTIARY, 0);
+	vm_finish();
+}

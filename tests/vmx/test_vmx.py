@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The processor against docs/epml-spec.md, without Xen and Linux: a bare VMX host (host.h)
+boots in Bochs, runs a guest for each TEST() of the C files beside this one, and prints a
+verdict for each. It runs once here for all of them; once more on a processor without EPML;
+and once from a snapshot that a guest asked for in the midst of its test."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import TOP
+
+HERE = Path(__file__).parent
+OUT = Path(os.environ["OOH_BUILD"]) / "vmx"
+PARTS = Path(os.environ["OOH_BUILD"]) / "testbed"
+FEATURES = "vmx_epml vmx_ept_dirty_vmfunc vmx_spp"
+LIMIT = 120  # s; a run takes less than 10
+TESTS = sorted((path.stem[5:], name) for path in HERE.glob("test_*.c")
+               for name in re.findall(r"^TEST(?:_ALWAYS)?\((\w+)\)", path.read_text(), re.M))
+
+
+@pytest.fixture(scope="module")
+def built():
+    """Bochs and the disc of the host."""
+    subprocess.run([TOP / "testbed" / "build", "bochs"], check=True)
+    subprocess.run(["make", "-s", "-C", HERE, f"O={OUT}"], check=True)
+    return PARTS / "bochs"
+
+
+class Run:
+    """One run of the machine, to its end or the limit: verdicts by name, (verdict, reason)."""
+
+    def __init__(self, bochs, name, features="", restore=None):
+        self.dir = OUT / "run" / name
+        subprocess.run(["rm", "-rf", self.dir], check=True)
+        self.dir.mkdir(parents=True)
+        add = f', add_features="{features}"' if features else ""
+        (self.dir / "bochsrc").write_text("\n".join([
+            f"cpu: model=corei7_skylake_x, ips=200000000, reset_on_triple_fault=0{add}",
+            "memory: guest=32, host=32",
+            f"romimage: file={bochs}/bios",
+            "vgaromimage: file=/usr/share/seabios/vgabios-stdvga.bin",
+            "ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14",
+            f"ata0-master: type=cdrom, path={OUT}/host.iso, status=inserted",
+            "boot: cdrom",
+            "com1: enabled=1, mode=file, dev=serial.log",
+            "clock: sync=none, time0=946684800",
+            "log: bochs.log",
+            "display_library: nogui",
+            "panic: action=fatal",
+            "error: action=ignore",
+            "info: action=ignore",
+            "",
+        ]))
+        args = ["-r", restore] if restore else ["-f", "bochsrc"]
+        try:
+            self.status = subprocess.run([bochs / "bochs", "-q", *args], cwd=self.dir, timeout=LIMIT,
+                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                         stderr=subprocess.DEVNULL, env={**os.environ, "BX_SIM_DIR": "."}).returncode
+        except subprocess.TimeoutExpired:
+            self.status = "time over"
+        self.log = (self.dir / "serial.log").read_text(errors="replace")
+        self.verdicts = {m[1]: (m[2], m[3]) for m in
+                         re.finditer(r"^TEST (\w+): (SUCCESS|FAILURE|ERROR|SKIP) ?(.*)$", self.log, re.M)}
+
+    def ended(self):
+        return self.status == 0 and self.log.endswith("END\n")
+
+
+@pytest.fixture(scope="module")
+def run(built):
+    return Run(built, "epml", FEATURES)
+
+
+@pytest.mark.parametrize("name", [name for _, name in TESTS], ids=["-".join(t) for t in TESTS])
+def test_cpu(run, name):
+    if name not in run.verdicts:
+        # not a verdict on the processor: the test or its machine broke
+        raise RuntimeError(f"no verdict; status {run.status}, the output ends with:\n{run.log[-500:]}")
+    verdict, reason = run.verdicts[name]
+    if verdict == "SKIP":
+        pytest.skip(reason)
+    if verdict == "ERROR":
+        raise RuntimeError(reason)
+    assert verdict == "SUCCESS", reason
+
+
+def test_all_of_it_ran(run):
+    assert run.ended(), (run.status, run.log[-500:])
+    assert set(run.verdicts) == {name for _, name in TESTS}
+
+
+def test_a_processor_without_epml(built):
+    plain = Run(built, "plain")
+    assert plain.ended(), (plain.status, plain.log[-500:])
+    verdicts = {name: v for name, (v, _) in plain.verdicts.items()}
+    assert verdicts.pop("enumeration") == "SUCCESS", plain.verdicts["enumeration"]
+    assert set(verdicts.values()) == {"SKIP"}
+
+
+def test_snapshot(built, run):
+    """A machine started from the snapshot goes on in the guest, with the same verdict and
+    the same verdicts of the tests behind it."""
+    assert run.verdicts["snapshot"][0] == "SUCCESS", run.verdicts["snapshot"]
+    again = Run(built, "restored", restore=run.dir / "save")
+    assert again.ended(), (again.status, again.log[-500:])
+    behind = run.log.split("TEST snapshot: ")[1]
+    assert again.log == behind
