@@ -40,8 +40,9 @@ enum place {
 	SYSV,
 	FILE_SHARED,
 	FILE_PRIVATE, /* the same file as FILE_SHARED, for a copy on write */
-	ALIKE,	      /* for KSM */
 	PINNED,	      /* registered with io_uring */
+	BUSY,
+	ALIKE = BUSY, /* for KSM: seldom written, so that there is something to merge */
 	PLACES
 };
 
@@ -79,9 +80,9 @@ struct worker {
 	struct helper helper;
 	struct uring uring;
 	char *gate_stack;
-	pid_t sleeper;			/* a child that keeps copies of our pages */
-	size_t alike_from, alike_pages; /* what KSM should have merged by now */
-	struct count *count;		/* by kind */
+	pid_t sleeper;	     /* a child that keeps copies of our pages */
+	struct region equal; /* what KSM should have merged by now */
+	struct count *count; /* by kind */
 };
 
 /*

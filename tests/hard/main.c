@@ -159,7 +159,7 @@ static void put_stats(FILE *f)
 		opt.seed, opt.workers, opt.cpus, ops, digest);
 }
 
-enum { OPT_MACHINE = 256, OPT_LINGER };
+enum { OPT_MACHINE = 256, OPT_LINGER, OPT_WITHOUT };
 
 static const struct argp_option options[] = {
 	{ "seed", 's', "N", 0, "Where the sequence begins (1)", 0 },
@@ -169,6 +169,7 @@ static const struct argp_option options[] = {
 	{ "dir", 'd', "DIR", 0, "Where the files are; for O_DIRECT on a disk (/tmp)", 0 },
 	{ "stats", 'o', "FILE", 0, "Where the counts go (standard output)", 0 },
 	{ "linger", OPT_LINGER, "MS", 0, "Live on at the end, for a last round (0)", 0 },
+	{ "without", OPT_WITHOUT, "KIND", 0, "Draw none of this kind", 0 },
 	{ "machine", OPT_MACHINE, NULL, 0,
 	  "Compact the machine's memory and take frames out of use, too", 0 },
 	{ 0 }
@@ -183,6 +184,18 @@ static uint64_t number(struct argp_state *state, const char *text, uint64_t min,
 		argp_error(state, "\"%s\" is not a number from %" PRIu64 " to %" PRIu64, text, min,
 			   max);
 	return n;
+}
+
+static void leave_out(struct argp_state *state, const char *name)
+{
+	size_t k;
+
+	for (k = 0; k < nkinds && strcmp(kinds[k].name, name); k++)
+		;
+	if (k == nkinds)
+		argp_error(state, "there is no kind \"%s\"", name);
+	weights -= kinds[k].weight;
+	kinds[k].weight = 0;
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -212,6 +225,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case OPT_MACHINE:
 		opt.machine = true;
 		break;
+	case OPT_WITHOUT:
+		leave_out(state, arg);
+		break;
 	case ARGP_KEY_ARG:
 		argp_usage(state);
 		break;
@@ -231,9 +247,9 @@ int main(int argc, char **argv)
 	unsigned int i;
 	FILE *f;
 
+	gather();
 	argp_parse(&argp, argc, argv, 0, NULL, NULL);
 	opt.cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	gather();
 	for (i = 0; i < opt.workers; i++) {
 		workers[i].number = i;
 		workers[i].count = calloc(nkinds, sizeof(struct count));

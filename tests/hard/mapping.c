@@ -17,7 +17,7 @@ static int advise(const struct region *r, int advice)
 /* Private memory that has page-sized parts which can be dropped. */
 static enum place private_place(struct rng *r)
 {
-	static const enum place places[] = { COMMON, ANON, MOVED, THP, ALIKE };
+	static const enum place places[] = { COMMON, ANON, MOVED, THP };
 
 	return places[below(r, sizeof(places) / sizeof(*places))];
 }

@@ -85,13 +85,21 @@ static int op_collapse_shared(struct worker *w, struct rng *r)
 static int op_huge_fault(struct worker *w, struct rng *r)
 {
 	char *at = w->region[THP].at;
+	bool was;
 
-	if (madvise(at, HUGE_PAGE, MADV_DONTNEED) || madvise(at, HUGE_PAGE, MADV_HUGEPAGE))
+	/* mapped anew, as the page table has to go, too */
+	if (mmap(at, HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+		 0) == MAP_FAILED ||
+	    madvise(at, HUGE_PAGE, MADV_HUGEPAGE))
 		return -errno;
 	if (below(r, 2))
 		(void)*(volatile char *)(at + below(r, HUGE_PAGE));
-	store(w, at + below(r, HUGE_PAGE / PAGE) * PAGE, r);
-	return is_huge(w, at) ? DONE : VAIN;
+	else
+		store(w, page_in(w, THP, r), r);
+	was = is_huge(w, at);
+	/* to the huge zero page: it is split */
+	store(w, page_in(w, THP, r), r);
+	return was ? DONE : VAIN;
 }
 
 /* The entry is split for a page with another protection, a hole, or one that goes out. */
@@ -159,29 +167,41 @@ static int op_migrate(struct worker *w, struct rng *r)
 	return frame_of(w, page) != before ? DONE : VAIN;
 }
 
-/*
- * Pages of equal content, for ksmd to merge some time. Judged the next time, and
- * broken up by a store.
- */
+/* What was merged is taken apart: written, dropped, or sent to swap. */
+static void take_apart(struct worker *w, const struct region *p, struct rng *r)
+{
+	size_t i;
+
+	switch (below(r, 3)) {
+	case 0:
+		madvise(p->at, p->pages / 2 * PAGE, MADV_DONTNEED);
+		break;
+	case 1:
+		madvise(p->at, p->pages / 2 * PAGE, MADV_PAGEOUT);
+		break;
+	default:
+		for (i = 0; i < p->pages; i += 2)
+			store(w, p->at + i * PAGE, r);
+	}
+}
+
+/* Pages of equal content, for ksmd to merge some time. The next operation sees if it did. */
 static int op_merge(struct worker *w, struct rng *r)
 {
-	struct region *reg = &w->region[ALIKE];
-	uint64_t first, value = draw(r);
+	struct region *reg = &w->region[ALIKE], *equal = &w->equal;
 	size_t i, shared = 0;
-	char *page;
+	uint64_t value;
 
 	if (madvise(reg->at, reg->pages * PAGE, MADV_MERGEABLE))
 		return -errno;
-	page = reg->at + w->alike_from * PAGE;
-	first = frame_of(w, page);
-	for (i = 1; first && i < w->alike_pages; i++)
-		shared += frame_of(w, page + i * PAGE) == first;
-	for (i = 0; i < w->alike_pages; i += 2)
-		store(w, page + i * PAGE, r);
-	w->alike_pages = 4 + below(r, 12);
-	w->alike_from = below(r, reg->pages - w->alike_pages + 1);
-	for (i = 0; i < w->alike_pages; i++)
-		memset(reg->at + (w->alike_from + i) * PAGE, value, PAGE);
+	for (i = 1; i < equal->pages; i++)
+		shared += is_present(w, equal->at) &&
+			  frame_of(w, equal->at + i * PAGE) == frame_of(w, equal->at);
+	take_apart(w, equal, r);
+	part(w, ALIKE, r, 16, equal);
+	value = draw(r);
+	for (i = 0; i < equal->pages; i++)
+		memset(equal->at + i * PAGE, value, PAGE);
 	return shared ? DONE : VAIN;
 }
 

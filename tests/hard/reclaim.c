@@ -14,10 +14,10 @@ static int page_out(struct worker *w, const struct region *p)
 
 static int op_pageout(struct worker *w, struct rng *r)
 {
-	static const enum place places[] = { COMMON, ANON, MOVED, ALIKE };
+	static const enum place places[] = { COMMON, ANON, MOVED };
 	struct region p;
 
-	part(w, places[below(r, 4)], r, 16, &p);
+	part(w, places[below(r, 3)], r, 16, &p);
 	sweep(&p, draw(r));
 	return page_out(w, &p);
 }

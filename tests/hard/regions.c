@@ -151,14 +151,14 @@ char *page_in(struct worker *w, enum place place, struct rng *r)
 /* The common region comes up often: there the workers meet. */
 char *any_page(struct worker *w, struct rng *r)
 {
-	size_t place = below(r, PLACES + 4);
+	size_t place = below(r, BUSY + 4);
 
-	return page_in(w, place < PLACES ? place : COMMON, r);
+	return page_in(w, place < BUSY ? place : COMMON, r);
 }
 
 char *room(struct worker *w, struct rng *r, size_t len)
 {
-	struct region *reg = &w->region[below(r, PLACES)];
+	struct region *reg = &w->region[below(r, BUSY)];
 
 	return reg->at + below(r, reg->pages * PAGE - len + 1);
 }

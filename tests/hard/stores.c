@@ -46,7 +46,7 @@ static int op_load(struct worker *w, struct rng *r)
 /* Two pages by one instruction. */
 static int op_straddle(struct worker *w, struct rng *r)
 {
-	struct region *reg = &w->region[below(r, PLACES)];
+	struct region *reg = &w->region[below(r, BUSY)];
 	uint64_t value = draw(r);
 
 	memcpy(reg->at + (1 + below(r, reg->pages - 1)) * PAGE - 4, &value, sizeof(value));
@@ -78,7 +78,7 @@ static int op_zero(struct worker *w, struct rng *r)
 
 static int op_sweep(struct worker *w, struct rng *r)
 {
-	sweep(&w->region[below(r, PLACES)], draw(r));
+	sweep(&w->region[below(r, BUSY)], draw(r));
 	return DONE;
 }
 
