@@ -8,6 +8,7 @@ import argparse
 import collections
 import contextlib
 import json
+import re
 import sys
 import time
 
@@ -21,8 +22,8 @@ NUMBERS = ("mapped", "changed", "reported", "missed", "extra")
 class Result:
     """What the generator did and what ooh verify found, of one run or of several."""
 
-    def __init__(self, machine, backend):
-        self.machine, self.backend = machine, backend
+    def __init__(self, machine, backend, without=()):
+        self.machine, self.backend, self.without = machine, backend, without
         self.ops = self.rounds = self.all_dirty = 0
         self.sum = collections.Counter()  # of NUMBERS
         self.kinds = collections.defaultdict(collections.Counter)
@@ -58,18 +59,19 @@ class Result:
                 for name, n in self.kinds.items() if n["tried"] and not n["done"]}
 
     def missing(self):
-        return [name for name, n in self.kinds.items() if not n["tried"]]
+        return [name for name, n in self.kinds.items() if not n["tried"] and name not in self.without]
 
     def row(self):
-        where = ", ".join(self.where) or "-"
-        return [self.backend, self.machine, self.ops, self.rounds, *(self.sum[k] for k in NUMBERS),
-                self.all_dirty, where]
+        last = "missed in " + ", ".join(self.where) if self.where else ""
+        if self.without:
+            last += "without " + ", ".join(self.without)
+        return [self.backend, self.machine, self.ops, self.rounds, *(self.sum[k] for k in NUMBERS), self.all_dirty, last]
 
 
 def table(results):
-    rows = [["backend", "machine", "operations", "rounds", *NUMBERS, "all dirty", "missed in"]]
+    rows = [["backend", "machine", "operations", "rounds", *NUMBERS, "all dirty", ""]]
     rows += [r.row() for r in results]
-    lines = ["".join(f"{c!s:>{13 if i else -13}}" if i < 10 else f"  {c}" for i, c in enumerate(row)) for row in rows]
+    lines = [f"{row[0]:13}" + "".join(f"{c!s:>11}" for c in row[1:-1]) + f"  {row[-1]}" for row in rows]
     lines += [f"{r.backend} on {r.machine}: never took effect: {name}: {why}"
               for r in results for name, why in r.never().items()]
     return "\n".join(lines)
@@ -92,16 +94,19 @@ def prepared(m):
         m.good(f"{HARD}/prepare end")
 
 
-def run(m, result, ops, seed=1, interval=200, seconds=0, flags="--machine", timeout=600):
-    """One process; the exit status of ooh verify."""
-    limit = f"-t {seconds}" if seconds else ""
+def run(m, result, ops, seed=1, interval=200, timeout=600):
+    """One process, from its start to its end. Did ooh verify find a missed page?"""
+    flags = " ".join(f"--without {kind}" for kind in result.without)
     out = m.good(
-        f"ooh verify --json -b {result.backend} -n 1000000 -i {interval} -- {HARD}/hard -n {ops} -s {seed} {limit} "
-        f"-d /mnt/hard --linger {3 * interval} -o stats {flags} >doc; s=$?; "
-        "[ $s -le 1 ] && cat doc && echo '=====' && cat stats && exit 0; exit $((100 + s))", timeout=timeout)
-    doc, stats = out.split("=====\n")
-    result.take(json.loads(doc), stats)
-    return 1 if json.loads(doc)["total"]["missed"] else 0
+        f"ooh verify --json -b {result.backend} -n 1000000 -i {interval} -- {HARD}/hard -n {ops} -s {seed} "
+        f"-d /mnt/hard --machine --linger {3 * interval} -o stats {flags} >doc; s=$?; "
+        "[ $s -le 1 ] && cat doc && echo && echo =$s= && cat stats && exit 0; exit $((100 + s))", timeout=timeout)
+    doc, status, stats = re.split(r"^=([01])=$", out, flags=re.MULTILINE)
+    doc = json.loads(doc)
+    result.take(doc, stats)
+    if (status == "1") != (doc["total"]["missed"] > 0):
+        raise RuntimeError(f"status {status}, {doc['total']['missed']} missed")
+    return status == "1"
 
 
 def main():
