@@ -28,6 +28,11 @@ static unsigned int nr_refused;
 
 u64 ooh_frames_foreign, ooh_frames_armed;
 
+unsigned long ooh_frames_nr(void)
+{
+	return nr_frames;
+}
+
 int ooh_frames_init(void)
 {
 	int nid;
