@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import verdict
 
 TOP = Path(__file__).resolve().parent.parent
 VM = TOP / "testbed" / "vm"
@@ -63,6 +64,7 @@ class Machine:
         output.append(out)
 
     def up(self):
+        verdict.watched.add(self.config)
         r = self.run("up", timeout=1500)
         if r.returncode:
             raise RuntimeError(f"machine {self.config} could not boot:\n{r.stderr[-2000:]}")
@@ -98,6 +100,20 @@ class Machines:
     def end(self, keep=frozenset()):
         for name in self.used.keys() - self.before - keep:
             self.used.pop(name).down()
+
+
+# An emulator keeps one processor busy, and a machine can serve one test at a time: what
+# shares machines is a group, and groups run side by side (pytest-xdist).
+GROUPS = {"tests/testbed/test_configs.py": "machines", "tests/testbed/test_fuzz.py": "machines",
+          "tests/guest/test_migration.py": "machines", "tests/host": "host", "tests/test_patches.py": "host"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
+def pytest_collection_modifyitems(items):
+    for item in items:
+        path = str(item.path.relative_to(TOP))
+        group = next((g for prefix, g in GROUPS.items() if path.startswith(prefix)), "guest")
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
