@@ -13,7 +13,7 @@ compile = @mkdir -p $(@D) && $(CC) $(CFLAGS) -D_GNU_SOURCE -Iinclude -Ilibooh/in
 
 BENCHES := $(addprefix $(TREE)/usr/lib/ooh/bench/,$(basename $(notdir $(wildcard bench/*.c))))
 
-all: module nested fuzz $(BUILD)/dom0/neighbour.img library $(TESTS) $(BENCHES) $(EXAMPLES) $(TREE)/usr/lib/ooh/reload $(TREE)/usr/share/terminfo
+all: module nested burst fuzz $(BUILD)/dom0/neighbour.img library $(TESTS) $(BENCHES) $(EXAMPLES) $(TREE)/usr/lib/ooh/reload $(TREE)/usr/share/terminfo
 
 module:
 	$(MAKE) -s -C guest-kmod KDIR=$(KDIR) O=$(BUILD)/guest-kmod
@@ -27,6 +27,10 @@ kernel_module = @mkdir -p $(BUILD)/$(1) && ln -sfn $(CURDIR)/$(2)/Kbuild $(CURDI
 nested:
 	$(call kernel_module,nested,tests/guest/nested)
 	install -D -m 644 $(BUILD)/nested/nested.ko $(TREE)/usr/lib/ooh/tests/nested.ko
+
+burst:
+	$(call kernel_module,burst,tests/guest/burst)
+	install -D -m 644 $(BUILD)/burst/burst.ko $(TREE)/usr/lib/ooh/tests/burst.ko
 
 fuzz: module
 	$(call kernel_module,fuzz,tests/fuzz)
@@ -60,4 +64,4 @@ $(TREE)/usr/share/terminfo:
 	@mkdir -p $(@D)
 	cp -a /usr/share/terminfo $@
 
-.PHONY: all module nested fuzz library
+.PHONY: all module nested burst fuzz library

@@ -39,7 +39,7 @@ int main(void)
 	a.flags = 0;
 	a.mechanism = 77;
 	check(err(ioctl(fd, OOH_IOC_ATTACH, &a)) == EOPNOTSUPP, "unknown mechanism: EOPNOTSUPP");
-	a.mechanism = 0;
+	a.mechanism = mechanism();
 	a.pid = 4000000;
 	check(err(ioctl(fd, OOH_IOC_ATTACH, &a)) == ESRCH, "no such process: ESRCH");
 	a.pid = -1;
