@@ -34,6 +34,9 @@ static const char *const names[SIMCALL_CNT_EXIT_REASON] = {
 	[SIMCALL_CNT_VMCALL] = "vmcall_exits",
 	[SIMCALL_CNT_EXTINT] = "external_interrupt_exits",
 	[SIMCALL_CNT_EPT_AD] = "ept_ad_updates",
+	[SIMCALL_CNT_EPML_RECORDS] = "epml_records",
+	[SIMCALL_CNT_EPML_FULL] = "epml_full_exits",
+	[SIMCALL_CNT_EPML_NOTIFY] = "epml_notifications",
 };
 
 static void no_emulator(int sig)

@@ -34,7 +34,7 @@
 #define SIMCALL_CNT_EXITS	  1  /* VM exits, all */
 #define SIMCALL_CNT_ENTRIES	  2  /* VM entries */
 #define SIMCALL_CNT_PML_RECORDS	  3  /* records written to the PML */
-#define SIMCALL_CNT_PML_FULL	  4  /* exits: log full */
+#define SIMCALL_CNT_PML_FULL	  4  /* exits: log full, without EPML's */
 #define SIMCALL_CNT_EPT_VIOLATION 5  /* exits */
 #define SIMCALL_CNT_EPT_MISCONFIG 6  /* exits */
 #define SIMCALL_CNT_INVEPT	  7  /* instructions executed */
@@ -43,10 +43,12 @@
 #define SIMCALL_CNT_VMCALL	  10 /* exits: hypercalls */
 #define SIMCALL_CNT_EXTINT	  11 /* exits: external interrupts */
 #define SIMCALL_CNT_EPT_AD	  12 /* EPT entries given an A or D flag */
-/* 13 to 15 are 0 */
-#define SIMCALL_CNT_EXIT_REASON 16 /* + basic exit reason */
-#define SIMCALL_CNT_REASONS	80
-#define SIMCALL_CNT_MAX		(SIMCALL_CNT_EXIT_REASON + SIMCALL_CNT_REASONS)
+#define SIMCALL_CNT_EPML_RECORDS  13 /* records written to the EPML log */
+#define SIMCALL_CNT_EPML_FULL	  14 /* exits: EPML log full */
+#define SIMCALL_CNT_EPML_NOTIFY	  15 /* records that requested the notification interrupt */
+#define SIMCALL_CNT_EXIT_REASON	  16 /* + basic exit reason */
+#define SIMCALL_CNT_REASONS	  80
+#define SIMCALL_CNT_MAX		  (SIMCALL_CNT_EXIT_REASON + SIMCALL_CNT_REASONS)
 
 static inline int64_t simcall(uint64_t op, uint64_t a, uint64_t b, uint64_t c)
 {
