@@ -26,7 +26,7 @@ static void rounds(char *p, int fd)
 	memset(before, 0, sizeof(before));
 	memset(counters, 0, sizeof(counters));
 	simcall_counters(before, SIMCALL_CNT_MAX);
-	for (int k = 0; k < ROUNDS; k++) {
+	for (int k = 0; k < (fd < 0 ? 200 : 1) * ROUNDS; k++) {
 		for (unsigned long i = 0; i < NR; i++)
 			p[i * PAGE]++;
 		if (fd < 0)
@@ -57,11 +57,9 @@ int main(int argc, char **argv)
 	struct ooh_stats a, b;
 	double idle, excess;
 	uint64_t records;
-	int fd;
+	int fd, hypercalls;
 
-	/* long enough to have a rate */
-	for (int i = 0; i < 20; i++)
-		rounds(p, -1);
+	rounds(p, -1);
 	idle = (double)counters[SIMCALL_CNT_EXITS] / counters[SIMCALL_CNT_TICKS];
 	fd = tracker_of(getpid());
 	rounds(p, fd);
@@ -80,13 +78,15 @@ int main(int argc, char **argv)
 	       (unsigned long long)(b.hypercalls - a.hypercalls), excess / ROUNDS);
 	check(records >= ROUNDS * NR, "a record for each page and round");
 	if (!epml) {
-		check(counters[LOG_FULL] >= ROUNDS * NR / 512 - 1, "an exit for 512 records");
+		check(counters[LOG_FULL] >= ROUNDS * (NR / 512), "an exit for 512 records");
 		return verdict();
 	}
 	check(counters[LOG_FULL] == 0, "no exit for a full log");
 	check(b.notifications - a.notifications >= ROUNDS * NR / 256, "interrupts instead");
-	check(b.hypercalls - a.hypercalls == (hypercall ? ROUNDS : 0), "%d hypercalls a round",
-	      hypercall);
+	/* a page of the program itself may be new */
+	hypercalls = b.hypercalls - a.hypercalls - (hypercall ? ROUNDS : 0);
+	check(hypercalls >= 0 && hypercalls <= 3, "%d hypercalls a round, and %d", hypercall,
+	      hypercalls);
 	/* what time brings varies */
 	check(excess < ROUNDS * (hypercall + 3), "and no other exits");
 	return verdict();
