@@ -3,6 +3,7 @@
 # make demo     everything from scratch, then the main job on a real redis-server
 # make check    all tests; the last line is "N passed, N failed, N skipped"
 # make cost     the cost of a round over mapped size and dirty share
+# make overhead what a tracked process pays for it
 # make fuzz     a million hostile calls of the hypercall (hours; FUZZ="--calls N --seconds N")
 # make lint     style and static checks; make format mends the style of the C files
 # make install  the library and the command (DESTDIR, prefix)
@@ -41,6 +42,9 @@ demo: guest
 cost: guest
 	@bench/cost-curve
 
+overhead: guest
+	@bench/overhead
+
 fuzz: guest
 	@PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 tests/fuzz/fuzzing.py $(FUZZ)
 
@@ -67,4 +71,4 @@ clean:
 	@! [ -d $(BUILD)/testbed ] || testbed/vm down --all
 	rm -rf $(BUILD)
 
-.PHONY: all host testbed guest demo cost fuzz check lint format install down clean
+.PHONY: all host testbed guest demo cost overhead fuzz check lint format install down clean
