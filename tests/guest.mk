@@ -46,14 +46,16 @@ library:
 	$(MAKE) -s -C libooh O=$(BUILD)/guest-obj
 	$(MAKE) -s -C libooh O=$(BUILD)/guest-obj DESTDIR=$(TREE) prefix=/usr install
 
-$(TREE)/usr/lib/ooh/tests/%: tests/guest/%.c | library
+HEADERS := include/linux/ooh.h libooh/include/ooh.h testbed/agent/simcall.h tests/guest/tracker.h
+
+$(TREE)/usr/lib/ooh/tests/%: tests/guest/%.c $(HEADERS) | library
 	$(compile)
-$(TREE)/usr/lib/ooh/tests/%: tests/host/%.c | library
+$(TREE)/usr/lib/ooh/tests/%: tests/host/%.c $(HEADERS) | library
 	$(compile)
 
-$(TREE)/usr/lib/ooh/bench/%: bench/%.c | library
+$(TREE)/usr/lib/ooh/bench/%: bench/%.c $(HEADERS) | library
 	$(compile)
-$(TREE)/usr/lib/ooh/examples/%: libooh/examples/%.c | library
+$(TREE)/usr/lib/ooh/examples/%: libooh/examples/%.c $(HEADERS) | library
 	$(compile)
 
 $(TREE)/usr/lib/ooh/reload: tests/guest-reload
