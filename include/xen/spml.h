@@ -168,9 +168,18 @@ struct xen_spml_collect {
  * The VMCS field XEN_EPML_INDEX holds the number of the record to be written
  * next. The vCPU reads and writes it with VMREAD and VMWRITE, without a VM
  * exit; without a log, these raise #UD. XEN_EPML_INDEX_EMPTY makes the log
- * empty. Whenever a record leaves room for low_water more of them or less, the
+ * empty. A record made after the last VMREAD, and before the VMWRITE, is gone:
+ * In between the vCPU mustn't write to a frame it cares for, nor take an
+ * interrupt whose handler does. Frames which aren't armed may show up, too.
+ *
+ * Whenever a record leaves room for low_water more of them or less, the
  * processor raises interrupt vector on the vCPU. If there is no room any more,
  * Xen moves the records into the ring, so that none of them gets lost.
+ *
+ * The writes of a vCPU which has no log get known when XEN_SPML_collect flushes
+ * the log the processor keeps for Xen. So as long as there's a vCPU like that,
+ * each round has to be ended by that operation. It otherwise takes a look at
+ * the ring to know whether it's needed.
  *
  * Xen holds a reference to the page until XEN_SPML_log_unregister, which moves
  * the log's records into the ring, until XEN_SPML_unregister, or until the end
@@ -178,7 +187,9 @@ struct xen_spml_collect {
  *
  * Writes found in an extended log aren't known to Xen: It is the guest who has
  * frames armed again, by XEN_SPML_rearm. The arguments are the same as those
- * of XEN_SPML_arm. Frames which aren't armed are passed over.
+ * of XEN_SPML_arm. Frames which aren't followed are passed over. A frame with a
+ * record in the ring is armed by XEN_SPML_collect only, no matter what else is
+ * done about it.
  *
  * With XEN_HVM_CPUID_EPML_VMFUNC in the Xen HVM leaf, VM functions 1 and 2 do
  * the same without a hypercall, for as long as the vCPU has a log. See
@@ -217,7 +228,9 @@ struct xen_spml_log {
  *        from there on to arm, not crossing a 2M boundary. On return RCX is
  *        how many of them were left, RBX is the first one of these: It isn't
  *        ordinary RAM, or mapped by a superpage.
- * FLUSH: to be executed by every vCPU afterwards. Frames are armed then.
+ * FLUSH: to be executed by every vCPU afterwards. Frames are armed then. A vCPU
+ *        that is offline meanwhile has to do so before it writes to any of them,
+ *        and one without a log can't: The hypercall is the way to go then.
  */
 #define XEN_EPML_VMFUNC_CLEAR    1
 #define XEN_EPML_VMFUNC_FLUSH    2
