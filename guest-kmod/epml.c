@@ -223,6 +223,16 @@ static int rearm_run(u64 gfn, unsigned long nr, bool by_vmfunc)
 	return ret;
 }
 
+static bool all_have_logs(void)
+{
+	unsigned int cpu;
+
+	for_each_online_cpu(cpu)
+		if (!per_cpu(logs, cpu).on)
+			return false;
+	return true;
+}
+
 /*
  * Takes all frames out of the set, and lets their users know. Those that have
  * users are armed again: the others never were, or no longer need to be.
@@ -230,7 +240,12 @@ static int rearm_run(u64 gfn, unsigned long nr, bool by_vmfunc)
 static int take(void)
 {
 	enum ooh_inject fault = READ_ONCE(ooh_inject);
-	bool by_vmfunc = has_vmfunc && READ_ONCE(use_vmfunc);
+	/*
+	 * A CPU that is offline cannot flush its translations, and might come back to
+	 * them. For a hypercall Xen flushes them all, at the latest when they are used.
+	 */
+	bool by_vmfunc = has_vmfunc && READ_ONCE(use_vmfunc) && all_have_logs() &&
+			 num_online_cpus() == num_present_cpus();
 	unsigned long nr_frames = 0, rearmed = 0, run = 0, nr = 0, s, words, bits, w, pfn;
 	int ret = 0, err;
 
@@ -272,18 +287,11 @@ static int take(void)
 	return ret ?: err;
 }
 
-/* Is there anything in the ring, or can something come there that we do not see? */
+/* Is there anything in the ring, or what a CPU without a log wrote, which a collect puts there? */
 static bool ring_in_use(void)
 {
-	unsigned int cpu;
-
-	if (ooh_spml_waiting() || READ_ONCE(ooh_inject) == OOH_INJECT_CORRUPT)
-		return true;
-	/* what a CPU without a log writes gets there by a collect only */
-	for_each_online_cpu(cpu)
-		if (!per_cpu(logs, cpu).on)
-			return true;
-	return false;
+	return ooh_spml_waiting() || !all_have_logs() ||
+	       READ_ONCE(ooh_inject) == OOH_INJECT_CORRUPT;
 }
 
 int ooh_epml_collect(void)
@@ -371,8 +379,7 @@ bool ooh_epml_there(void)
 /* For the first tracker: from here on the processor writes the logs. */
 int ooh_epml_start(void)
 {
-	unsigned int cpu;
-	bool all = true;
+	bool all;
 	int ret;
 
 	if (!there)
@@ -384,8 +391,7 @@ int ooh_epml_start(void)
 	hp_state = ret;
 	ooh_epml_on = true;
 	cpus_read_lock();
-	for_each_online_cpu(cpu)
-		all &= per_cpu(logs, cpu).on;
+	all = all_have_logs();
 	cpus_read_unlock();
 	if (all)
 		return 0;
