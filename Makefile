@@ -3,6 +3,7 @@
 # make demo     everything from scratch, then the main job on a real redis-server
 # make check    all tests; the last line is "N passed, N failed, N skipped"
 # make cost     the cost of a round over mapped size and dirty share
+# make overhead what a tracked process pays for it
 # make fuzz     a million hostile calls of the hypercall (hours; FUZZ="--calls N --seconds N")
 # make soak     ten million operations of a hard process, compared by the oracle (an hour or more; SOAK="--ops N --seconds N")
 # make lint     style and static checks; make format mends the style of the C files
@@ -42,6 +43,9 @@ demo: guest
 cost: guest
 	@bench/cost-curve
 
+overhead: guest
+	@bench/overhead
+
 fuzz: guest
 	@PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 tests/fuzz/fuzzing.py $(FUZZ)
 
@@ -71,4 +75,4 @@ clean:
 	@! [ -d $(BUILD)/testbed ] || testbed/vm down --all
 	rm -rf $(BUILD)
 
-.PHONY: all host testbed guest demo cost fuzz soak check lint format install down clean
+.PHONY: all host testbed guest demo cost overhead fuzz soak check lint format install down clean

@@ -32,7 +32,7 @@ struct ooh_file {
 
 static __poll_t state(const struct ooh_file *f)
 {
-	u64 own, ring, lowat = READ_ONCE(f->lowat);
+	u64 own, ring, set, lowat = READ_ONCE(f->lowat);
 
 	/* the tracker has an mm from here on, which stays until the release */
 	if (!smp_load_acquire(&f->attached))
@@ -41,7 +41,8 @@ static __poll_t state(const struct ooh_file *f)
 		return EPOLLHUP;
 	own = ooh_tracker_waiting(f->tracker);
 	ring = ooh_spml_waiting();
-	if (own == U64_MAX || ring == U64_MAX || own + ring >= lowat)
+	set = ooh_epml_waiting();
+	if (own == U64_MAX || ring == U64_MAX || set == U64_MAX || own + ring + set >= lowat)
 		return EPOLLIN | EPOLLRDNORM;
 	return 0;
 }
@@ -116,6 +117,10 @@ static int ooh_release(struct inode *inode, struct file *file)
 
 	cancel_delayed_work_sync(&f->look);
 	ooh_tracker_free(f->tracker);
+	mutex_lock(&ooh_lock);
+	if (!ooh_trackers)
+		ooh_epml_stop();
+	mutex_unlock(&ooh_lock);
 	kfree(f);
 	return 0;
 }
@@ -142,6 +147,38 @@ static bool may_trace(struct task_struct *task, struct mm_struct *mm)
 	       ns_capable(mm->user_ns, CAP_SYS_PTRACE);
 }
 
+/* One mechanism at a time, for all trackers: the first one's. */
+static int use(u32 mechanism)
+{
+	int ret;
+
+	if (ooh_trackers)
+		return mechanism && (mechanism == OOH_MECH_EPML) != ooh_epml_on ? -EBUSY : 0;
+	if (mechanism == OOH_MECH_SPML || (!mechanism && !ooh_epml_there()))
+		return 0;
+	ret = ooh_epml_start();
+	return mechanism ? ret : 0;
+}
+
+static int start(struct ooh_file *f, struct mm_struct *mm, u32 mechanism)
+{
+	int ret;
+
+	if (f->attached)
+		return -EBUSY;
+	ret = use(mechanism);
+	/* what the logs hold from before is none of the new tracker's business */
+	if (!ret && ooh_epml_on && ooh_trackers)
+		ret = ooh_epml_collect();
+	if (!ret)
+		ret = ooh_tracker_attach(f->tracker, mm);
+	if (!ret)
+		smp_store_release(&f->attached, true);
+	else if (!ooh_trackers)
+		ooh_epml_stop();
+	return ret;
+}
+
 static int attach(struct ooh_file *f, const struct ooh_attach *a)
 {
 	struct task_struct *task;
@@ -151,7 +188,8 @@ static int attach(struct ooh_file *f, const struct ooh_attach *a)
 
 	if (a->flags)
 		return -EINVAL;
-	if (a->mechanism && a->mechanism != OOH_MECH_SPML)
+	if (a->mechanism && a->mechanism != OOH_MECH_SPML &&
+	    !(a->mechanism == OOH_MECH_EPML && ooh_epml_there()))
 		return -EOPNOTSUPP;
 	pid = find_get_pid(a->pid);
 	task = get_pid_task(pid, PIDTYPE_TGID);
@@ -168,9 +206,7 @@ static int attach(struct ooh_file *f, const struct ooh_attach *a)
 	if (!ret)
 		ret = mutex_lock_interruptible(&ooh_lock);
 	if (!ret) {
-		ret = f->attached ? -EBUSY : ooh_tracker_attach(f->tracker, mm);
-		if (!ret)
-			smp_store_release(&f->attached, true);
+		ret = start(f, mm, a->mechanism);
 		mutex_unlock(&ooh_lock);
 	}
 	mmput(mm);

@@ -28,6 +28,11 @@ static unsigned int nr_refused;
 
 u64 ooh_frames_foreign, ooh_frames_armed;
 
+unsigned long ooh_frames_nr(void)
+{
+	return nr_frames;
+}
+
 int ooh_frames_init(void)
 {
 	int nid;
@@ -200,6 +205,11 @@ static inline void frame_logged(unsigned long pfn)
 		++*leaf->records;
 		node = next;
 	} while (unlikely(node));
+}
+
+void ooh_frame_logged(unsigned long pfn)
+{
+	frame_logged(pfn);
 }
 
 /* Records from ... to - 1 of the ring. */

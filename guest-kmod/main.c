@@ -50,11 +50,16 @@ static int __init ooh_init(void)
 	ret = ooh_spml_init();
 	if (ret)
 		goto err_frames;
-	ret = ooh_dev_init();
+	ret = ooh_epml_init();
 	if (ret)
 		goto err_spml;
+	ret = ooh_dev_init();
+	if (ret)
+		goto err_epml;
 	return 0;
 
+err_epml:
+	ooh_epml_exit();
 err_spml:
 	ooh_spml_exit();
 err_frames:
@@ -65,6 +70,7 @@ err_frames:
 static void __exit ooh_exit(void)
 {
 	ooh_dev_exit();
+	ooh_epml_exit();
 	ooh_spml_exit();
 	ooh_leaf_exit();
 	ooh_frames_exit();

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The module's own interfaces. The way of a dirty page: spml.c (Xen's ring)
- * -> frames.c (which pages map a logged frame) -> leaf.c (pages, page tables)
- * -> tracker.c (rounds of one process) -> dev.c (/dev/ooh). walk.c: which page
- * tables there are; entries.c: compares many of their entries; absent.c: pages
- * that only the page cache knows of.
+ * The module's own interfaces. The way of a dirty page: spml.c (Xen's ring) or
+ * epml.c (the processor's logs) -> frames.c (which pages map a logged frame)
+ * -> leaf.c (pages, page tables) -> tracker.c (rounds of one process) -> dev.c
+ * (/dev/ooh). walk.c: which page tables there are; entries.c: compares many of
+ * their entries; absent.c: pages that only the page cache knows of.
  *
  * One mutex, ooh_lock, guards all of it: the ring is one for the domain and a
  * collect concerns every tracker.
@@ -135,11 +135,13 @@ int ooh_absent_update(struct ooh_tracker *t, u64 since);
 
 /* frames.c */
 int ooh_frames_init(void);
+unsigned long ooh_frames_nr(void); /* all pfns are below */
 void ooh_frames_exit(void);
 void ooh_frame_link(unsigned long pfn, ooh_node node);
 void ooh_frame_unlink(unsigned long pfn, ooh_node node);
 ooh_node ooh_frame_head(unsigned long pfn);
 bool ooh_frames_room(unsigned int nr); /* can nr more be queued without a flush? */
+void ooh_frame_logged(unsigned long pfn);
 void ooh_frames_logged(const u64 *records, u64 mask, u64 from, u64 to);
 int ooh_frames_flush(void);	 /* arm and forget what is queued */
 void ooh_frames_rearm_all(void); /* Xen has forgotten everything */
@@ -152,10 +154,27 @@ void ooh_spml_exit(void);
 int ooh_spml_arm(u64 *pfns, unsigned int nr, void (*refused)(unsigned long pfn));
 int ooh_spml_forget(u64 *pfns, unsigned int nr);
 int ooh_spml_collect(void); /* ends the round: trackers get their marks */
+struct xen_hvm_spml;
+struct xen_spml_range;
+int ooh_spml_op(struct xen_hvm_spml *op);
+int ooh_spml_rearm(struct xen_spml_range *ranges, unsigned int nr);
+int ooh_spml_start_over(u32 reason); /* a new ring, everything dirty */
 void ooh_spml_info(struct ooh_info *info);
 u64 ooh_spml_waiting(void); /* records not drained yet, U64_MAX: lost; takes no lock */
 extern u64 ooh_spml_overflows, ooh_spml_hypercalls, ooh_spml_drain_ns, ooh_spml_map_ns,
 	ooh_spml_arm_ns;
+
+/* epml.c: beside the ring of spml.c, while it is on */
+int ooh_epml_init(void); /* 0 also if there is none */
+void ooh_epml_exit(void);
+bool ooh_epml_there(void);
+int ooh_epml_start(void); /* before the first tracker */
+void ooh_epml_stop(void); /* after the last one */
+int ooh_epml_collect(void);
+void ooh_epml_log_again(void);
+u64 ooh_epml_waiting(void); /* as ooh_spml_waiting() */
+void ooh_epml_stats(struct ooh_stats *s);
+extern bool ooh_epml_on;
 
 /* tracker.c: all but create and free are called with ooh_lock held */
 struct ooh_tracker;

@@ -36,7 +36,7 @@ static u64 max_tracked;
 u64 ooh_spml_overflows, ooh_spml_hypercalls, ooh_spml_drain_ns, ooh_spml_map_ns;
 u64 ooh_spml_arm_ns;
 
-static int spml_op(struct xen_hvm_spml *op)
+int ooh_spml_op(struct xen_hvm_spml *op)
 {
 	ooh_spml_hypercalls++;
 	return HYPERVISOR_hvm_op(HVMOP_spml, op);
@@ -57,7 +57,7 @@ static int spml_register(void)
 		gfns[i] = page_to_pfn(pages[i]);
 	op.u.reg.gfns = (unsigned long)gfns;
 	op.u.reg.nr_pages = nr_pages;
-	ret = spml_op(&op);
+	ret = ooh_spml_op(&op);
 	kvfree(gfns);
 	cons = 0;
 	registered = ret == 0;
@@ -67,7 +67,7 @@ static int spml_register(void)
 static void spml_unregister(void)
 {
 	struct xen_hvm_spml op = { .cmd = XEN_SPML_unregister };
-	int ret = registered ? spml_op(&op) : 0;
+	int ret = registered ? ooh_spml_op(&op) : 0;
 
 	/* -ENODEV: after a migration there is none to let go of */
 	if (ret && ret != -ENODEV)
@@ -123,7 +123,7 @@ int ooh_spml_init(void)
 		       "in the domain's configuration\n");
 		return -ENODEV;
 	}
-	ret = spml_op(&op);
+	ret = ooh_spml_op(&op);
 	if (ret) {
 		pr_err("Xen refuses SPML: error %d\n", ret);
 		return ret == -ENOSYS || ret == -EOPNOTSUPP ? -ENODEV : ret;
@@ -172,7 +172,7 @@ void ooh_spml_exit(void)
 
 void ooh_spml_info(struct ooh_info *info)
 {
-	info->mechanisms = 1U << OOH_MECH_SPML;
+	info->mechanisms = 1U << OOH_MECH_SPML | (u32)ooh_epml_there() << OOH_MECH_EPML;
 	info->ring_records = mask + 1;
 	info->max_pages = max_tracked;
 }
@@ -209,7 +209,7 @@ static int range_op(u32 cmd, struct xen_spml_range *r, unsigned int nr, struct x
 	*op = (struct xen_hvm_spml){ .cmd = cmd };
 	op->u.ranges.ranges = (unsigned long)r;
 	op->u.ranges.nr_ranges = nr;
-	ret = spml_op(op);
+	ret = ooh_spml_op(op);
 	ooh_spml_arm_ns += ktime_get_ns() - began;
 	return ret;
 }
@@ -251,8 +251,16 @@ int ooh_spml_forget(u64 *pfns, unsigned int nr)
 	return range_op(XEN_SPML_forget, ranges, make_ranges(pfns, nr), &op);
 }
 
+/* Frames that a collect found logged and Xen does not know of. Passes over others. */
+int ooh_spml_rearm(struct xen_spml_range *r, unsigned int nr)
+{
+	struct xen_hvm_spml op;
+
+	return range_op(XEN_SPML_rearm, r, nr, &op);
+}
+
 /* The ring is of no use any more: a new one, with everything armed anew. */
-static int start_over(u32 reason)
+int ooh_spml_start_over(u32 reason)
 {
 	int ret;
 
@@ -263,6 +271,7 @@ static int start_over(u32 reason)
 		pr_err_ratelimited("Xen refuses the ring: error %d\n", ret);
 		return ret;
 	}
+	ooh_epml_log_again();
 	ooh_frames_rearm_all();
 	return 0;
 }
@@ -296,19 +305,19 @@ int ooh_spml_collect(void)
 	default:
 		break;
 	}
-	ret = registered ? spml_op(&op) : -ENODEV;
+	ret = registered ? ooh_spml_op(&op) : -ENODEV;
 	now = ktime_get_ns();
 	ooh_spml_drain_ns += now - began;
 	if (ret == -EILSEQ) {
 		pr_warn("the ring's consumer index was corrupt: everything counts as dirty\n");
-		return start_over(OOH_REASON_CORRUPT);
+		return ooh_spml_start_over(OOH_REASON_CORRUPT);
 	}
 	if (ret == -ENODEV)
-		return start_over(OOH_REASON_RESTORED);
+		return ooh_spml_start_over(OOH_REASON_RESTORED);
 	if (ret)
-		return start_over(OOH_REASON_HYPERCALL);
+		return ooh_spml_start_over(OOH_REASON_HYPERCALL);
 	if (op.u.collect.prod - cons > mask + 1)
-		return start_over(OOH_REASON_CORRUPT);
+		return ooh_spml_start_over(OOH_REASON_CORRUPT);
 	trace_ooh_drain(op.u.collect.prod - cons, op.u.collect.rearmed, op.u.collect.prod);
 
 	drain(op.u.collect.prod);

@@ -39,6 +39,25 @@ TRACE_EVENT(ooh_drain,
 	TP_printk("records=%llu rearmed=%llu prod=%llu", __entry->records, __entry->rearmed, __entry->prod)
 );
 
+/* EPML: who wrote; flags are XEN_EPML_R_* */
+TRACE_EVENT(ooh_record,
+	TP_PROTO(u64 gva, u64 gpa, unsigned int flags),
+	TP_ARGS(gva, gpa, flags),
+	TP_STRUCT__entry(
+		__field(u64, gva)
+		__field(u64, gpa)
+		__field(unsigned int, flags)
+	),
+	TP_fast_assign(
+		__entry->gva = gva;
+		__entry->gpa = gpa;
+		__entry->flags = flags;
+	),
+	TP_printk("gva=%#llx gpa=%#llx%s%s%s", __entry->gva, __entry->gpa,
+		  __entry->flags & 1 ? " walk" : "", __entry->flags & 2 ? " user" : "",
+		  __entry->flags & 4 ? " no-linear" : "")
+);
+
 TRACE_EVENT(ooh_collect,
 	TP_PROTO(const void *tracker, u64 round, u64 tables, u64 pages, u32 reason),
 	TP_ARGS(tracker, round, tables, pages, reason),

@@ -278,7 +278,7 @@ static int end_round(struct ooh_tracker *t)
 		return -ESRCH;
 	}
 	before = since(t);
-	ret = ooh_spml_collect();
+	ret = ooh_epml_on ? ooh_epml_collect() : ooh_spml_collect();
 	if (ret)
 		goto out;
 	began = ktime_get_ns();
@@ -505,4 +505,5 @@ void ooh_tracker_stats(struct ooh_tracker *t, struct ooh_stats *s)
 	s->hypercalls = ooh_spml_hypercalls;
 	s->drain_ns = ooh_spml_drain_ns;
 	s->map_ns = ooh_spml_map_ns + s->map_ns;
+	ooh_epml_stats(s);
 }

@@ -11,6 +11,10 @@ import verdict
 TOP = Path(__file__).resolve().parent.parent
 VM = TOP / "testbed" / "vm"
 
+# backends of libooh that read a log of the CPU's, and those of the kernel alone
+LOGS = ["epml", "spml"]
+SOFTWARE = ["pagemap-scan", "uffd-wp", "soft-dirty"]
+
 # how a process can change its memory: tests/host/changers.c
 WAYS = ["store", "threads", "kernel", "map", "map-over", "move", "drop", "drop-read", "heap",
         "stack", "fork", "shared", "protect", "file", "huge", "signals", "spawn"]

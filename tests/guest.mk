@@ -16,7 +16,7 @@ BENCHES := $(addprefix $(TREE)/usr/lib/ooh/bench/,$(basename $(notdir $(wildcard
 # a disk with a file system, for tests/hard; the kernel takes only its own build's
 MODULES := $(addprefix $(TREE)/usr/lib/ooh/modules/,$(addsuffix .ko,crc16 crc32c_generic mbcache jbd2 ext4 brd))
 
-all: module nested fuzz hard $(BUILD)/dom0/neighbour.img library $(TESTS) $(BENCHES) $(EXAMPLES) $(TREE)/usr/lib/ooh/reload $(TREE)/usr/share/terminfo
+all: module nested burst fuzz hard $(BUILD)/dom0/neighbour.img library $(TESTS) $(BENCHES) $(EXAMPLES) $(TREE)/usr/lib/ooh/reload $(TREE)/usr/share/terminfo
 
 module:
 	$(MAKE) -s -C guest-kmod KDIR=$(KDIR) O=$(BUILD)/guest-kmod
@@ -30,6 +30,10 @@ kernel_module = @mkdir -p $(BUILD)/$(1) && ln -sfn $(CURDIR)/$(2)/Kbuild $(CURDI
 nested:
 	$(call kernel_module,nested,tests/guest/nested)
 	install -D -m 644 $(BUILD)/nested/nested.ko $(TREE)/usr/lib/ooh/tests/nested.ko
+
+burst:
+	$(call kernel_module,burst,tests/guest/burst)
+	install -D -m 644 $(BUILD)/burst/burst.ko $(TREE)/usr/lib/ooh/tests/burst.ko
 
 fuzz: module
 	$(call kernel_module,fuzz,tests/fuzz)
@@ -58,14 +62,16 @@ library:
 	$(MAKE) -s -C libooh O=$(BUILD)/guest-obj
 	$(MAKE) -s -C libooh O=$(BUILD)/guest-obj DESTDIR=$(TREE) prefix=/usr install
 
-$(TREE)/usr/lib/ooh/tests/%: tests/guest/%.c | library
+HEADERS := include/linux/ooh.h libooh/include/ooh.h testbed/agent/simcall.h tests/guest/tracker.h
+
+$(TREE)/usr/lib/ooh/tests/%: tests/guest/%.c $(HEADERS) | library
 	$(compile)
-$(TREE)/usr/lib/ooh/tests/%: tests/host/%.c | library
+$(TREE)/usr/lib/ooh/tests/%: tests/host/%.c $(HEADERS) | library
 	$(compile)
 
-$(TREE)/usr/lib/ooh/bench/%: bench/%.c | library
+$(TREE)/usr/lib/ooh/bench/%: bench/%.c $(HEADERS) | library
 	$(compile)
-$(TREE)/usr/lib/ooh/examples/%: libooh/examples/%.c | library
+$(TREE)/usr/lib/ooh/examples/%: libooh/examples/%.c $(HEADERS) | library
 	$(compile)
 
 $(TREE)/usr/lib/ooh/reload: tests/guest-reload
@@ -76,4 +82,4 @@ $(TREE)/usr/share/terminfo:
 	@mkdir -p $(@D)
 	cp -a /usr/share/terminfo $@
 
-.PHONY: all module nested fuzz hard library
+.PHONY: all module nested burst fuzz hard library

@@ -32,10 +32,9 @@
  * poll(2), select(2) and epoll(7) find the file readable when at least as many
  * records wait as the low-water mark says (OOH_IOC_LOWAT), or when the log was
  * lost: then it is time for a COLLECT, which makes it not readable. The log is
- * one for the guest: what others' trackers have in it counts, too. The CPU hands
- * records over 512 at a time; those it still keeps, up to 511 a CPU, do not
- * count. So a program that wants to see every write soon polls with a time
- * limit. POLLHUP: the address space is gone. POLLERR: not attached.
+ * one for the guest: what others' trackers have in it counts, too. Records that
+ * a CPU still keeps do not count: up to 511 a CPU with SPML, 255 with EPML. So
+ * a program that wants to see every write soon polls with a time limit. POLLHUP: the address space is gone. POLLERR: not attached.
  *
  * Errors every call can return: EFAULT (bad pointer), EINVAL (unknown flag,
  * reserved field not 0, misaligned address), ENOTTY (no such call).
@@ -46,10 +45,11 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define OOH_ABI_VERSION 1
+#define OOH_ABI_VERSION 2
 
 /* Logging mechanisms (struct ooh_info.mechanisms, struct ooh_attach.mechanism) */
 #define OOH_MECH_SPML 1 /* Xen drains the log into a ring */
+#define OOH_MECH_EPML 2 /* the processor writes a log for the guest */
 
 struct ooh_info {
 	__u32 version;	    /* out: OOH_ABI_VERSION */
@@ -67,7 +67,8 @@ struct ooh_attach {
 /*
  * ESRCH: no such process, or it has no memory of its own (kernel thread, zombie)
  * EACCES: the caller may not trace it (other user, no CAP_SYS_PTRACE)
- * EBUSY: this file is attached already
+ * EBUSY: this file is attached already; or other files are, by another mechanism:
+ * there is one at a time, and what is attached first decides (0 takes what it finds)
  * EOPNOTSUPP: mechanism not usable here
  * ENOSPC: more pages than the hypervisor lets this domain track; ENOMEM
  */
@@ -105,7 +106,8 @@ struct ooh_collect {
 
 struct ooh_stats { /* of this tracker, since ATTACH, unless it says otherwise */
 	__u64 rounds;
-	__u64 records;	  /* log records that were frames of this address space */
+	__u64 records;	  /* log records that were frames of this address space; EPML:
+			   * such frames, once a round */
 	__u64 foreign;	  /* records that belonged to no tracker (whole module) */
 	__u64 reported;	  /* pages reported */
 	__u64 all_dirty;  /* rounds in which everything was reported */
@@ -117,6 +119,11 @@ struct ooh_stats { /* of this tracker, since ATTACH, unless it says otherwise */
 	__u64 drain_ns;	  /* time in: flush and read the ring */
 	__u64 map_ns;	  /* time in: frames to pages */
 	__u64 arm_ns;	  /* time in: arm new frames, forget old ones */
+	/* the logs that the processor writes (EPML), whole module, since it was loaded */
+	__u64 log_records;   /* records taken out of them */
+	__u64 log_walks;     /* of these: made by page walks, for a page table */
+	__u64 log_user;	     /* of these: made in user mode */
+	__u64 notifications; /* interrupts because a log was filling */
 };
 
 /*

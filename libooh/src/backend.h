@@ -50,7 +50,8 @@ struct ooh_tracker {
 	char reason[OOH_REASON_LEN];
 };
 
-extern const struct backend backend_spml, backend_pagemap_scan, backend_uffd_wp, backend_soft_dirty;
+extern const struct backend backend_epml, backend_spml, backend_pagemap_scan, backend_uffd_wp,
+	backend_soft_dirty;
 extern const struct backend *const backends[]; /* in order of preference, NULL at the end */
 
 int backend_why(char *why, size_t size, int rc, const char *format, ...)

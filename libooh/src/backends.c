@@ -5,7 +5,8 @@
 #include "backend.h"
 
 const struct backend *const backends[] = {
-	&backend_spml, &backend_pagemap_scan, &backend_uffd_wp, &backend_soft_dirty, NULL,
+	&backend_epml,	  &backend_spml,       &backend_pagemap_scan,
+	&backend_uffd_wp, &backend_soft_dirty, NULL,
 };
 
 /* Puts the reason into words and returns rc. */

@@ -3,6 +3,9 @@
  * What a call is made with: addresses and arguments, good ones and bad ones, and
  * which answers Xen may give to them.
  */
+#include <linux/cpumask.h>
+#include <asm/irq_vectors.h>
+
 #include "fuzz.h"
 
 /* An address that is nothing, for reading and for writing. */
@@ -205,13 +208,75 @@ static void make_register(struct fz_worker *w, struct fz_args *c)
 		fz_list(area, page[i]);
 }
 
+/* Only pages that may be written to at any time, and vectors that the kernel ignores. */
+static void make_log(struct fz_worker *w, struct fz_args *c)
+{
+	static const u32 nobody[] = { 128, 8191, 1U << 31, ~0U };
+	struct fz_rng *r = &w->rng;
+	struct xen_spml_log *a = &c->op.u.log;
+	enum fz_area area =
+		FZ_PICK(r, ((u8[]){ FZ_PLAIN, FZ_PLAIN, FZ_BALLOON, FZ_SUPER, FZ_RING }));
+	unsigned int page = fz_below(r, FZ_PAGES / 4 * 3);
+	bool reg = c->op.cmd == XEN_SPML_log_register;
+
+	page += page / 3; /* each fourth is a canary */
+	/* a log in an orderly ring would not be Xen's doing */
+	if (fz_ring_on() && area == FZ_RING)
+		area = FZ_PLAIN;
+	a->vcpu = fz_below(r, num_online_cpus());
+	c->may = FZ_MAY(0) | FZ_MAY(-ENODEV);
+	if (reg) {
+		fz_list(area, page);
+		a->gfn = fz_gfn(area, page);
+		a->vector = fz_below(r, 2) ? POSTED_INTR_WAKEUP_VECTOR : POSTED_INTR_VECTOR;
+		a->low_water = fz_below(r, 2) ? 0 : fz_rand(r);
+		c->may |= FZ_MAY(-EBUSY) | FZ_MAY(-EINVAL) | FZ_MAY(-ENOMEM);
+	}
+	switch (fz_below(r, 24)) {
+	case 0:
+		a->vcpu = FZ_PICK(r, nobody);
+		c->may = FZ_MAY(-EINVAL);
+		break;
+	case 1:
+		a->pad = fz_rand(r) | 1;
+		c->may = FZ_MAY(-EINVAL);
+		break;
+	case 2:
+		a->vector = fz_below(r, 16);
+		c->may &= FZ_MAY(-EINVAL) | (reg ? 0 : ~0U);
+		break;
+	case 3: /* no memory of the guest's */
+		a->gfn = FZ_PICK(r, ((u64[]){ 0xfee00, 0xfec00, 0x300000, 1ULL << 40, 1ULL << 52,
+					      ~0ULL }));
+		c->may &= ~(reg ? FZ_MAY(0) : 0);
+		break;
+	}
+	c->may |= FZ_MAY(-EOPNOTSUPP);
+}
+
 void fz_make_call(struct fz_worker *w, struct fz_args *c)
 {
 	static const u8 cmds[] = {
-		XEN_SPML_info,	  XEN_SPML_register,   XEN_SPML_register, XEN_SPML_arm,
-		XEN_SPML_arm,	  XEN_SPML_arm,	       XEN_SPML_arm,	  XEN_SPML_forget,
-		XEN_SPML_forget,  XEN_SPML_collect,    XEN_SPML_collect,  XEN_SPML_collect,
-		XEN_SPML_collect, XEN_SPML_unregister, FZ_UNKNOWN,
+		XEN_SPML_info,
+		XEN_SPML_register,
+		XEN_SPML_register,
+		XEN_SPML_arm,
+		XEN_SPML_arm,
+		XEN_SPML_arm,
+		XEN_SPML_arm,
+		XEN_SPML_forget,
+		XEN_SPML_forget,
+		XEN_SPML_collect,
+		XEN_SPML_collect,
+		XEN_SPML_collect,
+		XEN_SPML_collect,
+		XEN_SPML_unregister,
+		FZ_UNKNOWN,
+		XEN_SPML_rearm,
+		XEN_SPML_rearm,
+		XEN_SPML_log_register,
+		XEN_SPML_log_register,
+		XEN_SPML_log_unregister,
 	};
 	struct fz_rng *r = &w->rng;
 	struct xen_hvm_spml *op = &c->op;
@@ -228,6 +293,15 @@ void fz_make_call(struct fz_worker *w, struct fz_args *c)
 	case XEN_SPML_arm:
 	case XEN_SPML_forget:
 		make_ranges(w, c, op->cmd == XEN_SPML_arm);
+		break;
+	case XEN_SPML_rearm:
+		make_ranges(w, c, false);
+		if (c->may & FZ_MAY(0))
+			c->may |= FZ_MAY(-ENOMEM);
+		break;
+	case XEN_SPML_log_register:
+	case XEN_SPML_log_unregister:
+		make_log(w, c);
 		break;
 	case XEN_SPML_collect:
 		op->u.collect.flags = fz_below(r, 3) ? 0 : XEN_SPML_COLLECT_PEEK;
@@ -265,7 +339,7 @@ void fz_make_call(struct fz_worker *w, struct fz_args *c)
 		op->pad = fz_rand(r) | 1;
 		c->may = FZ_MAY(-EINVAL);
 	}
-	if (fz_ring_on())
+	if (fz_ring_on() && op->cmd != XEN_SPML_log_unregister)
 		c->may &= ~(FZ_MAY(-ENODEV) | FZ_MAY(-EILSEQ));
 	if (fz_ring_on() && op->cmd == XEN_SPML_register)
 		c->may &= ~FZ_MAY(0);

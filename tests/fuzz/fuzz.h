@@ -54,6 +54,8 @@ enum fz_event {
 	FZ_GRANTED,
 	FZ_SUPERPAGES,
 	FZ_BAD_HANDLES,
+	FZ_INDICES, /* of a vCPU's own log, written */
+	FZ_VMFUNCS,
 	FZ_EVENTS
 };
 void fz_count(enum fz_event e);
@@ -114,8 +116,8 @@ void *fz_good_address(struct fz_rng *r, void *two_pages, unsigned int size);
 void fz_make_call(struct fz_worker *w, struct fz_args *c);
 
 /* ops.c */
-enum { FZ_UNKNOWN = XEN_SPML_unregister + 1, FZ_CMDS };
-#define FZ_CODES 10
+enum { FZ_UNKNOWN = XEN_SPML_rearm + 1, FZ_CMDS };
+#define FZ_CODES 11
 struct fz_worker {
 	struct fz_rng rng;
 	unsigned int calls;	       /* of this epoch */
@@ -131,6 +133,7 @@ void fz_call(struct fz_worker *w);
 void fz_orderly_begin(struct fz_rng *r); /* registers, does an exact round */
 void fz_orderly_end(void);
 void fz_unregister_all(void);
+void fz_own_log(struct fz_rng *r); /* what needs no hypercall */
 extern const char *const fz_code_names[FZ_CODES];
 int fz_code_index(int ret);
 bool fz_ring_on(void); /* one ring stays registered: an orderly epoch */

@@ -134,6 +134,30 @@ static void records(void)
 	WRITE_ONCE(ring->cons, 1024);
 }
 
+static int log_op(u32 cmd, u64 gfn, u32 vcpu, u8 vector)
+{
+	op = (struct xen_hvm_spml){ .cmd = cmd };
+	op.u.log.gfn = gfn;
+	op.u.log.vcpu = vcpu;
+	op.u.log.vector = vector;
+	return fz_hypercall(&op);
+}
+
+static void logs(void)
+{
+	u64 gfn = fz_gfn(FZ_PLAIN, 0);
+
+	fz_list(FZ_PLAIN, 0);
+	is("log of an exception's vector", log_op(XEN_SPML_log_register, gfn, 0, 15), -EINVAL);
+	is("log of no vCPU", log_op(XEN_SPML_log_register, gfn, num_present_cpus(), 16), -EINVAL);
+	is("log at no memory", log_op(XEN_SPML_log_register, FAR, 0, 16), -EINVAL);
+	is("no log to go", log_op(XEN_SPML_log_unregister, 0, 0, 0), -ENODEV);
+	is("log", log_op(XEN_SPML_log_register, gfn, 0, 16), 0);
+	is("second log", log_op(XEN_SPML_log_register, gfn, 0, 16), -EBUSY);
+	is("log goes", log_op(XEN_SPML_log_unregister, 0, 0, 0), 0);
+	is("log goes twice", log_op(XEN_SPML_log_unregister, 0, 0, 0), -ENODEV);
+}
+
 /* Moves pages of ours to far frames, or back. */
 static bool move(unsigned int nr, unsigned long stride, bool back)
 {
@@ -220,9 +244,12 @@ void fz_limits(void)
 	max = op.u.info.max_tracked;
 	max_ring = op.u.info.max_ring_pages;
 	is("arm without a ring", range(XEN_SPML_arm, frame(0), 1), -ENODEV);
+	is("arm again without a ring", range(XEN_SPML_rearm, frame(0), 1), -ENODEV);
+	is("log without a ring", log_op(XEN_SPML_log_register, frame(0), 0, 16), -ENODEV);
 	ring_pages(gfns, max_ring);
 	enroll(gfns, 2);
 	nr_ranges();
+	logs();
 	records();
 	simple(XEN_SPML_unregister);
 	enroll(gfns, max_ring);

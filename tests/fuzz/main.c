@@ -41,11 +41,12 @@ module_param(mode, charp, 0444);
 module_param(plant, charp, 0444);
 
 static const char *const event_names[FZ_EVENTS] = {
-	"epochs",    "orderly",	  "rounds", "writes",  "records",    "overflows",
-	"ballooned", "populated", "moved",  "granted", "superpages", "bad-handles",
+	"epochs",    "orderly", "rounds",  "writes",	 "records",	"overflows", "ballooned",
+	"populated", "moved",	"granted", "superpages", "bad-handles", "indices",   "vmfuncs",
 };
 static const char *const cmd_names[FZ_CMDS] = { "info",	   "register",	 "arm",	   "forget",
-						"collect", "unregister", "unknown" };
+						"collect", "unregister", "logreg", "logunreg",
+						"rearm",   "unknown" };
 static const char *const plant_names[] = { "", "canary", "record", "code", "round" };
 
 bool fz_loose;

@@ -9,6 +9,7 @@
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 #include <xen/interface/hvm/hvm_op.h>
+#include <asm/asm.h>
 #include <asm/xen/hypercall.h>
 
 #include "fuzz.h"
@@ -16,10 +17,11 @@
 #define OP     sizeof(struct xen_hvm_spml)
 #define AROUND 0xa5
 
-const char *const fz_code_names[FZ_CODES] = { "0",	"EFAULT", "EINVAL", "ENODEV", "ENOSPC",
-					      "ENOMEM", "EBUSY",  "EILSEQ", "ENOSYS", "other" };
+const char *const fz_code_names[FZ_CODES] = { "0",	"EFAULT",     "EINVAL", "ENODEV",
+					      "ENOSPC", "ENOMEM",     "EBUSY",	"EILSEQ",
+					      "ENOSYS", "EOPNOTSUPP", "other" };
 static const int codes[FZ_CODES - 1] = { 0,	  -EFAULT, -EINVAL, -ENODEV, -ENOSPC,
-					 -ENOMEM, -EBUSY,  -EILSEQ, -ENOSYS };
+					 -ENOMEM, -EBUSY,  -EILSEQ, -ENOSYS, -EOPNOTSUPP };
 /* the ring of an orderly epoch */
 static struct {
 	bool on;
@@ -86,6 +88,7 @@ static void judge_fields(struct fz_args *c, const struct xen_hvm_spml *now, int 
 		break;
 	case XEN_SPML_arm:
 	case XEN_SPML_forget:
+	case XEN_SPML_rearm:
 		same.u.ranges.done = was->u.ranges.done;
 		same.u.ranges.offset = was->u.ranges.offset;
 		if (!ret && (now->u.ranges.done != was->u.ranges.nr_ranges || now->u.ranges.offset))
@@ -256,12 +259,87 @@ void fz_call(struct fz_worker *w)
 	}
 	if (!fz_below(r, 4))
 		fz_write_some(r);
+	if (!fz_below(r, 4))
+		fz_own_log(r);
 	if (!fz_below(r, 16))
 		fz_change_some(r);
 	if (!ring.on && !fz_below(r, 64))
 		fz_scribble(r);
 	if (ring.on && !fz_below(r, 24))
 		drain();
+}
+
+/*
+ * A vCPU's own log.
+ */
+
+static bool read_index(unsigned long *index)
+{
+	u8 ok = 0;
+
+	asm volatile("1:\tvmread %[field], %[index]\n\t"
+		     "seta %[ok]\n"
+		     "2:\n\t" _ASM_EXTABLE(1b, 2b)
+		     : [ok] "+q"(ok), [index] "+r"(*index)
+		     : [field] "r"((unsigned long)XEN_EPML_INDEX)
+		     : "cc");
+	return ok;
+}
+
+static bool write_index(unsigned long index)
+{
+	u8 ok = 0;
+
+	asm volatile("1:\tvmwrite %[index], %[field]\n\t"
+		     "seta %[ok]\n"
+		     "2:\n\t" _ASM_EXTABLE(1b, 2b)
+		     : [ok] "+q"(ok)
+		     : [field] "r"((unsigned long)XEN_EPML_INDEX), [index] "r"(index)
+		     : "cc");
+	return ok;
+}
+
+static bool vmfunc(unsigned long function, unsigned long b, unsigned long c)
+{
+	u8 ok = 0;
+
+	asm volatile("1:\t.byte 0x0f, 0x01, 0xd4\n\t"
+		     "movb $1, %[ok]\n"
+		     "2:\n\t" _ASM_EXTABLE(1b, 2b)
+		     : [ok] "+q"(ok), "+a"(function), "+b"(b), "+c"(c)
+		     :
+		     : "cc", "memory");
+	return ok;
+}
+
+void fz_own_log(struct fz_rng *r)
+{
+	unsigned long index = 0, gpa;
+
+	switch (fz_below(r, 4)) {
+	case 0:
+		if (read_index(&index) && index > 0xffff)
+			fz_bad("an index of %lx\n", index);
+		break;
+	case 1:
+		/* mostly what a guest writes that means well */
+		index = fz_below(r, 2) ? XEN_EPML_INDEX_EMPTY : fz_rand(r) >> fz_below(r, 64);
+		if (write_index(index))
+			fz_count(FZ_INDICES);
+		break;
+	case 2:
+		gpa = fz_gfn(fz_below(r, FZ_AREAS), fz_below(r, FZ_PAGES)) << PAGE_SHIFT;
+		if (!fz_below(r, 8))
+			gpa = fz_rand(r) >> fz_below(r, 64);
+		if (vmfunc(fz_below(r, 8) ? XEN_EPML_VMFUNC_CLEAR : fz_rand(r) >> fz_below(r, 64),
+			   gpa, fz_below(r, 8) ? 1 : fz_below(r, 600)))
+			fz_count(FZ_VMFUNCS);
+		break;
+	case 3:
+		if (vmfunc(XEN_EPML_VMFUNC_FLUSH, fz_rand(r), fz_rand(r)))
+			fz_count(FZ_VMFUNCS);
+		break;
+	}
 }
 
 /*
@@ -278,9 +356,12 @@ void fz_unregister_all(void)
 {
 	struct xen_hvm_spml op = {};
 	int ret = simple(XEN_SPML_unregister, &op);
+	unsigned long index = 0;
 
 	if (ret && ret != -ENODEV)
 		fz_bad("unregister: %d\n", ret);
+	if (read_index(&index))
+		fz_bad("a log without a ring\n");
 	op = (struct xen_hvm_spml){};
 	ret = simple(XEN_SPML_unregister, &op);
 	if (ret != -ENODEV)

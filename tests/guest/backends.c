@@ -69,7 +69,8 @@ static void rounds(const char *backend, char *p, pid_t pid, int to, int from)
 
 int main(void)
 {
-	static const char *const backends[] = { "spml", "pagemap-scan", "uffd-wp", "soft-dirty" };
+	static const char *const backends[] = { "epml", "spml", "pagemap-scan", "uffd-wp",
+						"soft-dirty" };
 
 	for (size_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++) {
 		int to[2], from[2], status;

@@ -86,6 +86,7 @@ int main(int argc, char **argv)
 	int fd = open("/dev/ooh", O_RDWR | O_CLOEXEC);
 	int pm = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	struct ooh_attach attach = { .pid = getpid() };
+	const char *tested = getenv("OOH_TESTED");
 	int bad = 0;
 	char *mem;
 
@@ -100,6 +101,8 @@ int main(int argc, char **argv)
 		die("mmap");
 	madvise(mem, size, MADV_NOHUGEPAGE);
 	memset(mem, 1, size);
+	if (tested)
+		attach.mechanism = strcmp(tested, "epml") ? OOH_MECH_SPML : OOH_MECH_EPML;
 	if (ioctl(fd, OOH_IOC_ATTACH, &attach))
 		die("OOH_IOC_ATTACH");
 	collect(fd);

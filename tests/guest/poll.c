@@ -4,8 +4,8 @@
  * holds as many records as the low-water mark says; a collect ends that; the end
  * of the address space is a hang-up.
  *
- * The CPU hands its log over 512 records at a time, so of NR pages written at
- * least NR - 511 have arrived, and none of fewer than 512.
+ * The CPU hands its log over 512 records at a time (EPML: 192), so of NR pages
+ * written at least NR - 511 have arrived.
  */
 #include <poll.h>
 #include <signal.h>
@@ -78,7 +78,7 @@ static void lose_the_log(void)
 
 static void device(pid_t pid, int to, int from)
 {
-	struct ooh_attach a = { .pid = pid };
+	struct ooh_attach a = { .pid = pid, .mechanism = mechanism() };
 	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
 	struct round r = { 0 };
 	struct ooh_info info;
@@ -158,7 +158,7 @@ static void library(pid_t pid, int to, int from)
 	unsigned int flags;
 	int fd;
 
-	if (ooh_open(pid, "spml", 0, &t, NULL, 0))
+	if (ooh_open(pid, tested(), 0, &t, NULL, 0))
 		error("ooh_open");
 	check(ooh_fd(t, 1UL << 40) == -EINVAL, "ooh_fd: a mark above the log: EINVAL");
 	fd = ooh_fd(t, MARK);

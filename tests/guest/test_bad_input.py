@@ -4,8 +4,9 @@
 import json
 
 import pytest
+from conftest import LOGS, SOFTWARE
 
-BACKENDS = ["spml", "pagemap-scan", "uffd-wp", "soft-dirty"]
+BACKENDS = LOGS + SOFTWARE
 CHANGERS = "/usr/lib/ooh/tests/changers"
 # what insmod's user reads
 LAST_WORDS = "dmesg | grep 'ooh: ' | tail -1"
@@ -43,10 +44,11 @@ def test_the_process_exits_in_mid_round(vm, backend):
     assert doc["total"]["missed"] == 0
 
 
-def test_the_tracker_is_killed_in_mid_round(module):
+@pytest.mark.parametrize("log", LOGS)
+def test_the_tracker_is_killed_in_mid_round(module, log):
     """Whatever its owner does: the module lets go, and can be taken out."""
     vm = module()
-    r = vm.sh(f"{CHANGERS} map >/dev/null & p=$!; ooh record -b spml -i 20 -p $p >/dev/null & o=$!; sleep 1; "
+    r = vm.sh(f"{CHANGERS} map >/dev/null & p=$!; ooh record -b {log} -i 20 -p $p >/dev/null & o=$!; sleep 1; "
               "kill -9 $o; wait $o; kill -0 $p && kill -9 $p; sleep 0.2; rmmod ooh")
     assert r.returncode == 0, r.stderr
 
@@ -54,15 +56,16 @@ def test_the_tracker_is_killed_in_mid_round(module):
 def test_no_device(module):
     vm = module()
     vm.good("rmmod ooh")
-    r = vm.exec("ooh", "verify", "-b", "spml", "-n", "1", "--", "sleep", "5")
-    assert r.returncode == 3
-    assert "/dev/ooh" in r.stderr
+    for log in LOGS:
+        r = vm.exec("ooh", "verify", "-b", log, "-n", "1", "--", "sleep", "5")
+        assert r.returncode == 3
+        assert "/dev/ooh" in r.stderr
     # the automatic choice goes on without it, and says so
     r = vm.exec("ooh", "verify", "--json", "-n", "2", "-i", "50", "--", CHANGERS, "store")
     assert r.returncode == 0, r.stderr
     doc = json.loads(r.stdout)
     assert doc["backend"] == "pagemap-scan"
-    assert "spml" in doc["reason"] and "/dev/ooh" in doc["reason"]
+    assert all(log in doc["reason"] for log in LOGS) and "/dev/ooh" in doc["reason"]
 
 
 @pytest.mark.parametrize("pages", ["0", "1", "4", "100", "1048577", "4294967295"])

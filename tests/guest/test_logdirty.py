@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+from conftest import LOGS
 
 TOOL = Path(os.environ.get("OOH_BUILD", "build")) / "dom0" / "logdirty"
 TESTS = "/usr/lib/ooh/tests"
@@ -126,7 +127,8 @@ def test_access_permissions_are_kept(frame, config, kept):
 
 
 @pytest.mark.parametrize("mode", ["vram", "log-dirty", "both"])
-def test_a_tracker_misses_nothing_beside_the_host(frame, vm, mode):
+@pytest.mark.parametrize("log", LOGS)
+def test_a_tracker_misses_nothing_beside_the_host(frame, vm, log, mode):
     """The host turns its modes on and off and cleans, all the time that a guest's process is verified."""
     f = frame("default")
     script = {"vram": "L vram {0} 16; sleep 0.1; L vram {0} 16; sleep 0.1; L vram 0 0",
@@ -138,7 +140,7 @@ def test_a_tracker_misses_nothing_beside_the_host(frame, vm, mode):
             "(cat <&3 >/dev/null; touch /tmp/stop) & "
             f"while [ ! -e /tmp/stop ]; do {body}; n=$((n + 1)); done; echo $n") as times:
         for way in ("threads", "map"):
-            r = vm.exec("ooh", "verify", "--json", "-b", "spml", "-n", "20", "-i", "50", "--",
+            r = vm.exec("ooh", "verify", "--json", "-b", log, "-n", "20", "-i", "50", "--",
                         f"{TESTS}/changers", way, timeout=600)
             assert r.returncode == 0, r.stdout[-2000:] + r.stderr
             doc = json.loads(r.stdout)

@@ -7,6 +7,7 @@ import json
 import re
 
 import pytest
+from conftest import LOGS
 
 TESTS = "/usr/lib/ooh/tests"
 # Xen's tools send every page again when the guest stands still, and compare.
@@ -24,11 +25,11 @@ class Tracked:
     """Processes in the guest, each with an ooh verify that goes on while other things
     happen to the guest: rounds until it is told to end."""
 
-    def __init__(self, m, *ways):
+    def __init__(self, m, log, *ways):
         self.m, self.ways = m, ways
         # one command line to the guest at a time: the end is told by time, not by a file
         script = "".join(
-            f"setsid ooh verify --json -b spml -n 100000 -i 100 -- {TESTS}/changers {w} >/tmp/{w}.json 2>/tmp/{w}.err & echo $! >/tmp/{w}.pid; "
+            f"setsid ooh verify --json -b {log} -n 100000 -i 100 -- {TESTS}/changers {w} >/tmp/{w}.json 2>/tmp/{w}.err & echo $! >/tmp/{w}.pid; "
             for w in ways)
         m.sh("pkill -x ooh; rm -f /tmp/*.pid")
         m.good(f"({script}) </dev/null >/dev/null 2>&1; sleep 3; kill -0 $(cat /tmp/*.pid)")
@@ -55,24 +56,26 @@ def judge(doc):
     assert any(r["changed"] for r in after)
 
 
+@pytest.mark.parametrize("log", LOGS)
 @pytest.mark.timeout(3000)
-def test_live_migration(pair):
+def test_live_migration(pair, log):
     before = pair.dom0("xl domid guest").stdout.strip()
-    tracked = Tracked(pair, "threads", "map", "fork")
+    tracked = Tracked(pair, log, "threads", "map", "fork")
     status = pair.dom0(MIGRATE, timeout=900).stdout.strip()
-    log = pair.dom0("cat /tmp/migrate.log").stdout
-    assert status == "0", log[-3000:]
+    said = pair.dom0("cat /tmp/migrate.log").stdout
+    assert status == "0", said[-3000:]
     assert pair.dom0("xl domid guest").stdout.strip() != before
     for doc in tracked.end():
         judge(doc)
     # the comparison took place, and every frame was the same
-    assert "verify mode" in log.lower(), log[-3000:]
-    assert not re.findall(r"verify pfn .* failed.*", log)
+    assert "verify mode" in said.lower(), said[-3000:]
+    assert not re.findall(r"verify pfn .* failed.*", said)
 
 
+@pytest.mark.parametrize("log", LOGS)
 @pytest.mark.timeout(3000)
-def test_save_and_restore(pair):
-    tracked = Tracked(pair, "threads", "map")
+def test_save_and_restore(pair, log):
+    tracked = Tracked(pair, log, "threads", "map")
     r = pair.dom0("mkdir -p /tmp/room && mount -t tmpfs -o size=500m room /tmp/room && "
                   "xl save guest /tmp/room/saved && xl restore /tmp/room/saved; s=$?; umount /tmp/room; exit $s",
                   timeout=900)
@@ -81,11 +84,12 @@ def test_save_and_restore(pair):
         judge(doc)
 
 
+@pytest.mark.parametrize("log", LOGS)
 @pytest.mark.timeout(3000)
-def test_a_migration_that_is_broken_off(pair):
+def test_a_migration_that_is_broken_off(pair, log):
     """The guest stays where it is, log-dirty mode ends, and its tracker goes on with its log."""
     before = pair.dom0("xl domid guest").stdout.strip()
-    tracked = Tracked(pair, "threads", "map")
+    tracked = Tracked(pair, log, "threads", "map")
     r = pair.dom0("xl migrate -s '' guest 'head -c 3000000 | xl migrate-receive' 2>&1", timeout=900)
     assert r.returncode != 0
     assert pair.dom0("xl domid guest").stdout.strip() == before

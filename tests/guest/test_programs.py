@@ -1,25 +1,32 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The C programs of this folder: exit status 0 pass, 1 fail, 77 skip, else an error."""
 
+import re
 from pathlib import Path
 
 import pytest
+from conftest import LOGS
 
 HERE = Path(__file__).parent
 # programs with a test of their own
-ELSEWHERE = {"mapcost", "onepage", "views", "writer"}
+ELSEWHERE = {"burst", "mapcost", "onepage", "steady", "views", "writer"}
+# they go through the backends themselves
+ALL_AT_ONCE = {"backends", "self"}
+PROGRAMS = sorted({p.stem for p in HERE.glob("*.c")} - ELSEWHERE)
 
 
 @pytest.fixture
 def result(request, module, vm):
-    r = vm.exec(f"/usr/lib/ooh/tests/{request.param}")
+    program, *log = request.param.split()
+    r = vm.exec("env", *(f"OOH_TESTED={name}" for name in log), f"/usr/lib/ooh/tests/{program}")
     print(r.stdout, r.stderr)
     if r.returncode not in (0, 1, 77):
         raise RuntimeError(f"{request.param} ended with {r.returncode}:\n{r.stdout}{r.stderr}")
     return r
 
 
-@pytest.mark.parametrize("result", sorted({p.stem for p in HERE.glob("*.c")} - ELSEWHERE), indirect=True)
+@pytest.mark.parametrize("result", [p for p in PROGRAMS if p in ALL_AT_ONCE] +
+                         [f"{p} {log}" for p in PROGRAMS if p not in ALL_AT_ONCE for log in LOGS], indirect=True)
 def test_program(result):
     if result.returncode == 77:
         pytest.skip(result.stdout.strip())
@@ -28,26 +35,34 @@ def test_program(result):
     assert "ok:" in result.stdout
 
 
-def test_mapping_costs_less_than_pagemap_scan(module, vm):
-    r = vm.exec("/usr/lib/ooh/tests/mapcost")
+@pytest.mark.parametrize("log", LOGS)
+def test_mapping_costs_less_than_pagemap_scan(module, vm, log):
+    r = vm.exec("env", f"OOH_TESTED={log}", "/usr/lib/ooh/tests/mapcost")
     print(r.stdout)
     assert r.returncode == 0, r.stdout + r.stderr
     assert r.stdout.count("%") >= 3
 
 
-def test_tracepoints(module, vm):
-    """arm, drain and collect leave their events; overflow does with a tiny ring."""
+@pytest.mark.parametrize("log", LOGS)
+def test_tracepoints(module, vm, log):
+    """arm, drain and collect leave their events, and so does each record of a log of the guest's;
+    overflow does with a tiny ring."""
     trace = "/sys/kernel/tracing"
     out = vm.good(
-        f"echo 1 >{trace}/events/ooh/enable; echo >{trace}/trace; /usr/lib/ooh/tests/store >/dev/null;"
+        f"echo 1 >{trace}/events/ooh/enable; echo >{trace}/trace; OOH_TESTED={log} /usr/lib/ooh/tests/store >/dev/null;"
         f"cat {trace}/trace; echo 0 >{trace}/events/ooh/enable"
     )
     for event in ("ooh_arm:", "ooh_drain:", "ooh_collect:"):
         assert event in out
     assert "ooh_overflow:" not in out
+    # linear addresses of the process and frames; of page walks, too
+    assert bool(re.search(r"ooh_record: gva=0x7f\w+000 gpa=0x\w+000 user\b", out)) == (log == "epml")
+    assert bool(re.search(r"ooh_record: .* walk\b", out)) == (log == "epml")
+    if log == "epml":
+        return
     module("ring_pages=2")
     out = vm.good(
-        f"echo 1 >{trace}/events/ooh/enable; echo >{trace}/trace; /usr/lib/ooh/tests/writer 2000 2 >/dev/null;"
+        f"echo 1 >{trace}/events/ooh/enable; echo >{trace}/trace; OOH_TESTED=spml /usr/lib/ooh/tests/writer 2000 2 >/dev/null;"
         f"cat {trace}/trace; echo 0 >{trace}/events/ooh/enable"
     )
     assert "ooh_overflow: reason=0x1" in out

@@ -7,14 +7,14 @@ import subprocess
 import time
 
 import pytest
-from conftest import VM
+from conftest import LOGS, SOFTWARE, VM
 
 CHANGERS = "/usr/lib/ooh/tests/changers"
 # writes 2048 pages again and again
 GREEDY = "dd if=/dev/zero of=/dev/null bs=8M"
 
 
-@pytest.mark.parametrize("backend", ["spml", "pagemap-scan", "uffd-wp", "soft-dirty"])
+@pytest.mark.parametrize("backend", LOGS + SOFTWARE)
 def test_what_is_written_and_where(vm, backend):
     out = vm.good(f"{CHANGERS} store >/dev/null & a=$!; sleep 100 & b=$!; sleep 0.3;"
                   f"ooh top --json -b {backend} -i 200 -n 3 -p $a,$b; kill $a $b")
@@ -28,7 +28,7 @@ def test_what_is_written_and_where(vm, backend):
         assert work["dirty"] > 0 and anonymous
         assert work["mapped"] > 512 and work["bytes_per_second"] > 0
         assert not work["all_dirty"] and work["last_all_dirty"] is None
-        if backend == "spml":
+        if backend in LOGS:
             # nobody wrote it: not one page
             assert idle["dirty"] == 0 and idle["hot"] == []
 

@@ -59,9 +59,20 @@ static inline int tracker_open(void)
 	return fd;
 }
 
+/* The mechanism that the test is run for: a backend's name in OOH_TESTED, or any. */
+static inline const char *tested(void)
+{
+	return getenv("OOH_TESTED");
+}
+
+static inline unsigned int mechanism(void)
+{
+	return !tested() ? 0 : strcmp(tested(), "epml") ? OOH_MECH_SPML : OOH_MECH_EPML;
+}
+
 static inline int tracker_of(pid_t pid)
 {
-	struct ooh_attach a = { .pid = pid };
+	struct ooh_attach a = { .pid = pid, .mechanism = mechanism() };
 	int fd = tracker_open();
 
 	if (ioctl(fd, OOH_IOC_ATTACH, &a))

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import LOGS
 from hostlib import NATIVE, OOH, backends, need, ooh
 
 ME = os.getpid()
@@ -26,7 +27,7 @@ WRONG = [
     (["verify", "-i", "", "-p", "1"], "-i"),
     (["verify", "-p", "0"], '"0"'),
     (["verify", "-p", "init"], '"init"'),
-    (["record", "-b", "magic", "-p", "1"], "spml, pagemap-scan, uffd-wp, soft-dirty"),
+    (["record", "-b", "magic", "-p", "1"], "epml, spml, pagemap-scan, uffd-wp, soft-dirty"),
     (["record", "-b", "none", "-p", "1"], "none"),
     (["verify", "-b", "", "-p", "1"], "none (the oracle alone)"),
     (["record", "--colour", "-p", "1"], "colour"),
@@ -35,7 +36,7 @@ WRONG = [
     (["top", "-p", "1,x"], '"x"'),
     (["top", "-p", "1,"], '""'),
     (["top", "-p", "1", "--", "true"], "not both"),
-    (["top", "-b", "none", "-p", "1"], "spml, pagemap-scan, uffd-wp, soft-dirty"),
+    (["top", "-b", "none", "-p", "1"], "epml, spml, pagemap-scan, uffd-wp, soft-dirty"),
     (["top", "-p", "1"], "--batch"),
     (["record", "-p"], "requires an argument"),
 ]
@@ -58,7 +59,7 @@ def test_help(args):
 
 def test_backends():
     b = backends()
-    assert list(b) == ["spml", "pagemap-scan", "uffd-wp", "soft-dirty"]
+    assert list(b) == ["epml", "spml", "pagemap-scan", "uffd-wp", "soft-dirty"]
     assert all(x["reason"] for x in b.values())
     text = ooh("backends").stdout.splitlines()
     assert [l.split()[0] for l in text] == list(b)
@@ -69,9 +70,10 @@ def test_backends():
 def test_absent_device():
     if Path("/dev/ooh").exists():
         pytest.skip("/dev/ooh is there")
-    assert "/dev/ooh is absent" in backends()["spml"]["reason"]
-    r = ooh("record", "-b", "spml", "-n", 1, "-p", ME)
-    assert r.returncode == 3 and "/dev/ooh is absent" in r.stderr
+    for log in LOGS:
+        assert "/dev/ooh is absent" in backends()[log]["reason"]
+        r = ooh("record", "-b", log, "-n", 1, "-p", ME)
+        assert r.returncode == 3 and "/dev/ooh is absent" in r.stderr
 
 
 @pytest.mark.parametrize("sub", [["record"], ["verify"], ["top", "--batch"]])

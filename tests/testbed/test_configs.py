@@ -3,24 +3,30 @@
 tracker's claims hold there too: several vCPUs, several processors, more vCPUs than
 processors, and a Xen with its assertions on; while processes move between vCPUs, and
 while vCPUs and the whole guest come and go. (nospml and plainxen:
-tests/guest/test_bad_input.py; migrate: tests/guest/test_migration.py)"""
+tests/guest/test_bad_input.py; migrate: tests/guest/test_migration.py) The processor of
+2vcpu has no EPML."""
 
 import json
 import os
 from pathlib import Path
 
 import pytest
+from conftest import LOGS
 
 TESTS = "/usr/lib/ooh/tests"
 PAUSE = Path(os.environ["OOH_BUILD"]) / "dom0" / "pause"
 VCPUS = {"2vcpu": 2, "2cpu": 2, "4vcpu": 4, "debug": 2}
+PAIRS = [(config, log) for config in VCPUS for log in LOGS if (config, log) != ("2vcpu", "epml")]
 
 pytestmark = pytest.mark.timeout(3000)
 
 
-@pytest.fixture(scope="module", params=list(VCPUS))
+@pytest.fixture(scope="module", params=PAIRS, ids="-".join)
 def other(machines, request):
-    m = machines(request.param)
+    """A machine; its tests use the log of that name."""
+    config, log = request.param
+    m = machines(config)
+    m.log = log
     yield m
     m.down()
 
@@ -28,11 +34,16 @@ def other(machines, request):
 def test_it_is_what_its_line_says(other):
     assert int(other.good("nproc")) == VCPUS[other.config]
     assert ("debug=y" in other.boot_log()) == (other.config == "debug")
+    assert ("Extended Page Modification Logging" in other.boot_log()) == (other.config != "2vcpu")
+    # epml where there is one, else spml
+    doc = json.loads(other.good(f"ooh record --json -n 1 -i 20 -- {TESTS}/changers store 2>/dev/null"))
+    assert doc["backend"] == ("spml" if other.config == "2vcpu" else "epml")
+    assert doc["reason"].startswith("epml: Xen offers no EPML") == (other.config == "2vcpu")
 
 
 @pytest.mark.parametrize("program", ["store", "mapping", "kernel_write", "several", "huge", "abi"])
 def test_program(other, program):
-    r = other.exec(f"{TESTS}/{program}", timeout=600)
+    r = other.exec("env", f"OOH_TESTED={other.log}", f"{TESTS}/{program}", timeout=600)
     assert r.returncode == 0, r.stdout + r.stderr
 
 
@@ -47,14 +58,14 @@ def verify(m, way, rounds, beside):
     """ooh verify of a changer, with a script in the guest again and again until it has ended."""
     r = m.sh(f"""rm -f /tmp/stop /tmp/times
         (while [ ! -e /tmp/stop ]; do {beside}; echo >>/tmp/times; done) >/dev/null 2>&1 &
-        ooh verify --json -b spml -n {rounds} -i 50 -- {TESTS}/changers {way}
+        ooh verify --json -b {m.log} -n {rounds} -i 50 -- {TESTS}/changers {way}
         s=$?; touch /tmp/stop; wait; [ $(wc -l </tmp/times) -gt 1 ] || s=99; exit $s""", timeout=600)
     return judged(r.returncode, r.stdout, r.stderr)
 
 
 @pytest.mark.parametrize("way", ["threads", "map", "fork", "spawn"])
 def test_verify(other, way):
-    r = other.exec("ooh", "verify", "--json", "-b", "spml", "-n", "6", "-i", "50", "--",
+    r = other.exec("ooh", "verify", "--json", "-b", other.log, "-n", "6", "-i", "50", "--",
                    f"{TESTS}/changers", way, timeout=600)
     judged(r.returncode, r.stdout, r.stderr)
 

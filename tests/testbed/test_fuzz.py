@@ -28,7 +28,7 @@ def test_quotas(machine):
     result = fuzzing.Result()
     fuzzing.run_module(machine, result, mode="limits")
     print("\n".join(result.limits))
-    assert len(result.limits) == 35
+    assert len(result.limits) == 45
     assert broken(result)[0] == 0, broken(result)
 
 
@@ -50,7 +50,8 @@ def test_hostile_calls(machine):
     assert result.numbers["calls"] >= 10000
     # it did what it is for
     for event in ("orderly", "records", "overflows", "ballooned", "moved", "granted", "superpages",
-                  "answer register 0", "answer arm 0", "answer collect 0", "answer unregister 0"):
+                  "answer register 0", "answer arm 0", "answer collect 0", "answer unregister 0",
+                  "answer logreg 0", "answer logunreg 0", "answer rearm 0", "indices", "vmfuncs"):
         assert result.numbers[event] > 0, event
     fuzzing.destroy_in_the_midst(machine, seed=2)
     after = fuzzing.free_pages(machine)

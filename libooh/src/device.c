@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* The log that the CPU writes, through Xen and the module: see linux/ooh.h. */
+/*
+ * The two logs that the CPU writes, one of the guest's own (epml) and one shared by
+ * Xen (spml), both through the module: see linux/ooh.h.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -12,12 +15,18 @@
 #define DEVICE "/dev/ooh"
 #define VECTOR 4096
 
-struct spml {
+struct device {
 	int fd;
 	struct ooh_range vec[VECTOR];
 };
 
-static int open_device(char *why, size_t size)
+static const char *const not_offered[] = {
+	[OOH_MECH_SPML] = "Xen offers no SPML to this guest (create it with spml=1)",
+	[OOH_MECH_EPML] = "Xen offers no EPML to this guest: the processor has none, or "
+			  "epml=1 is missing in the guest's configuration",
+};
+
+static int open_device(unsigned int mechanism, char *why, size_t size)
 {
 	struct ooh_info info;
 	int fd = open(DEVICE, O_RDWR | O_CLOEXEC), rc;
@@ -40,10 +49,8 @@ static int open_device(char *why, size_t size)
 				 "the module ooh speaks version %u, this "
 				 "library version %u",
 				 info.version, OOH_ABI_VERSION);
-	} else if (!(info.mechanisms & (1u << OOH_MECH_SPML))) {
-		rc = backend_why(why, size, -EOPNOTSUPP,
-				 "Xen offers no SPML to this guest "
-				 "(create it with spml=1)");
+	} else if (!(info.mechanisms & (1u << mechanism))) {
+		rc = backend_why(why, size, -EOPNOTSUPP, "%s", not_offered[mechanism]);
 	} else {
 		return fd;
 	}
@@ -51,9 +58,9 @@ static int open_device(char *why, size_t size)
 	return rc;
 }
 
-static int spml_probe(char *why, size_t size)
+static int probe(unsigned int mechanism, char *why, size_t size)
 {
-	int fd = open_device(why, size);
+	int fd = open_device(mechanism, why, size);
 
 	if (fd < 0)
 		return fd;
@@ -61,21 +68,34 @@ static int spml_probe(char *why, size_t size)
 	return 0;
 }
 
-static int spml_attach(struct ooh_tracker *t)
+static int spml_probe(char *why, size_t size)
 {
-	struct ooh_attach attach = { .pid = t->pid, .mechanism = OOH_MECH_SPML };
-	struct spml *s;
+	return probe(OOH_MECH_SPML, why, size);
+}
+
+static int epml_probe(char *why, size_t size)
+{
+	return probe(OOH_MECH_EPML, why, size);
+}
+
+static int device_attach(struct ooh_tracker *t)
+{
+	unsigned int mechanism = t->backend == &backend_epml ? OOH_MECH_EPML : OOH_MECH_SPML;
+	struct ooh_attach attach = { .pid = t->pid, .mechanism = mechanism };
+	struct device *s;
 	int fd, rc;
 
-	fd = open_device(t->reason, sizeof(t->reason));
+	fd = open_device(mechanism, t->reason, sizeof(t->reason));
 	if (fd < 0)
 		return fd;
 	if (ioctl(fd, OOH_IOC_ATTACH, &attach)) {
 		rc = -errno;
 		close(fd);
 		return backend_why(t->reason, sizeof(t->reason), rc, "the module ooh: %s",
-				   rc == -ENOSPC ? "more pages than Xen lets this guest track"
-						 : strerror(-rc));
+				   rc == -ENOSPC  ? "more pages than Xen lets this guest track"
+				   : rc == -EBUSY ? "others track by another mechanism, and it is "
+						    "one at a time"
+						  : strerror(-rc));
 	}
 	s = malloc(sizeof(*s));
 	if (!s) {
@@ -87,9 +107,9 @@ static int spml_attach(struct ooh_tracker *t)
 	return 0;
 }
 
-static int spml_lowat(struct ooh_tracker *t, uint64_t records)
+static int device_lowat(struct ooh_tracker *t, uint64_t records)
 {
-	struct spml *s = t->priv;
+	struct device *s = t->priv;
 	__u64 mark = records;
 
 	return ioctl(s->fd, OOH_IOC_LOWAT, &mark) ? -errno : s->fd;
@@ -120,9 +140,9 @@ static void all_dirty(struct ooh_tracker *t, unsigned int why)
 		backend_why(t->reason, sizeof(t->reason), 0, "the module's reason %#x", why);
 }
 
-static int spml_collect(struct ooh_tracker *t)
+static int device_collect(struct ooh_tracker *t)
 {
-	struct spml *s = t->priv;
+	struct device *s = t->priv;
 	struct ooh_collect c = { .vec = (uintptr_t)s->vec };
 	unsigned int i, call = 0;
 	int rc;
@@ -146,28 +166,39 @@ static int spml_collect(struct ooh_tracker *t)
 	return 0;
 }
 
-static void spml_detach(struct ooh_tracker *t)
+static void device_detach(struct ooh_tracker *t)
 {
-	struct spml *s = t->priv;
+	struct device *s = t->priv;
 
 	close(s->fd);
 	free(s);
 }
 
-static int spml_stats(struct ooh_tracker *t, struct ooh_stats *stats)
+static int device_stats(struct ooh_tracker *t, struct ooh_stats *stats)
 {
-	struct spml *s = t->priv;
+	struct device *s = t->priv;
 
 	return ioctl(s->fd, OOH_IOC_STATS, stats) ? -errno : 0;
 }
+
+const struct backend backend_epml = {
+	.name = "epml",
+	.how = "a log written by the CPU for this guest (EPML)",
+	.probe = epml_probe,
+	.attach = device_attach,
+	.collect = device_collect,
+	.detach = device_detach,
+	.stats = device_stats,
+	.lowat = device_lowat,
+};
 
 const struct backend backend_spml = {
 	.name = "spml",
 	.how = "a log written by the CPU (PML), shared by Xen",
 	.probe = spml_probe,
-	.attach = spml_attach,
-	.collect = spml_collect,
-	.detach = spml_detach,
-	.stats = spml_stats,
-	.lowat = spml_lowat,
+	.attach = device_attach,
+	.collect = device_collect,
+	.detach = device_detach,
+	.stats = device_stats,
+	.lowat = device_lowat,
 };
