@@ -5,23 +5,18 @@
  * in memory as always. The machine that saved goes on, and so does each that is
  * started from the snapshot: test_vmx.py runs both.
  */
+#include "../../testbed/agent/simcall.h"
 #include "vm.h"
-
-/* ../../testbed/agent/simcall.h */
-#define SIMCALL_SAVE 4
 
 static volatile int64_t saved;
 static volatile u32 before, after;
 
 static void save(void)
 {
-	int64_t ret;
-
 	__asm__ volatile("sti");
 	*page(1) = 1;
 	before = irqs;
-	__asm__ volatile(".byte 0x0f, 0x04" : "=a"(ret) : "0"((u64)SIMCALL_SAVE) : "memory");
-	saved = ret;
+	saved = simcall_save();
 	*page(2) = 2;
 	*page(3) = 3;
 	after = irqs;
