@@ -109,7 +109,8 @@ class Machines:
 # An emulator keeps one processor busy, and a machine can serve one test at a time: what
 # shares machines is a group, and groups run side by side (pytest-xdist).
 GROUPS = {"tests/testbed/test_configs.py": "machines", "tests/testbed/test_fuzz.py": "machines",
-          "tests/guest/test_migration.py": "machines", "tests/host": "host", "tests/test_patches.py": "host"}
+          "tests/guest/test_migration.py": "machines", "tests/host": "host", "tests/vmx": "host",
+          "tests/test_patches.py": "host"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The other machines of testbed/configs: they boot as their line says, and the
 tracker's claims hold there too: several vCPUs, several processors, more vCPUs than
-processors, and a Xen with its assertions on; while processes move between vCPUs, and
+processors, and a Xen with its assertions on; while processes move between vCPUs, these
+between processors, and
 while vCPUs and the whole guest come and go. (nospml and plainxen:
 tests/guest/test_bad_input.py; migrate: tests/guest/test_migration.py) The processor of
 2vcpu has no EPML."""
@@ -95,3 +96,41 @@ def test_the_guest_is_paused(other):
     with other.dom0_meanwhile(f"./pause {domid}", into=[PAUSE]) as times:
         test_verify(other, "threads")
     assert int(times[0]) > 6
+
+
+# Two processors: dom0 moves all vCPUs from one to the other and back
+MOVED = pytest.mark.parametrize("other", [p for p in PAIRS if p[0] in ("2cpu", "4vcpu")], ids="-".join, indirect=True)
+MOVE = """(n=0; while :; do for c in 0 1; do xl vcpu-pin guest all $c && n=$((n+1)); echo $n >/tmp/moves; done; done) &
+    cat >/dev/null; kill $!; wait; xl vcpu-pin guest all all && cat /tmp/moves"""
+
+
+@MOVED
+def test_vcpus_move_between_processors(other):
+    """What a processor has cached of the time before a vCPU left it hides no write when it is back."""
+    with other.dom0_meanwhile(MOVE) as moves:
+        for way in ("store", "threads"):
+            verify(other, way, 20, "sleep 0.1")
+    assert int(moves[0]) > 4
+
+
+@MOVED
+def test_all_vcpus_on_one_processor(other):
+    assert other.dom0("xl vcpu-pin guest all 0").returncode == 0
+    try:
+        test_verify(other, "threads")
+    finally:
+        other.dom0("xl vcpu-pin guest all all")
+
+
+@MOVED
+def test_one_vcpu_on_two_processors(other):
+    last = VCPUS[other.config] - 1
+    switch = "for i in $(seq {}); do echo {} >/sys/devices/system/cpu/cpu$i/online; done"
+    other.good(switch.format(last, 0))
+    try:
+        assert int(other.good("nproc")) == 1
+        with other.dom0_meanwhile(MOVE) as moves:
+            verify(other, "threads", 20, "sleep 0.1")
+        assert int(moves[0]) > 2
+    finally:
+        other.good(switch.format(last, 1))
