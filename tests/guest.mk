@@ -13,7 +13,10 @@ compile = @mkdir -p $(@D) && $(CC) $(CFLAGS) -D_GNU_SOURCE -Iinclude -Ilibooh/in
 
 BENCHES := $(addprefix $(TREE)/usr/lib/ooh/bench/,$(basename $(notdir $(wildcard bench/*.c))))
 
-all: module nested fuzz $(BUILD)/dom0/neighbour.img library $(TESTS) $(BENCHES) $(EXAMPLES) $(TREE)/usr/lib/ooh/reload $(TREE)/usr/share/terminfo
+# a disk with a file system, for tests/hard; the kernel takes only its own build's
+MODULES := $(addprefix $(TREE)/usr/lib/ooh/modules/,$(addsuffix .ko,crc16 crc32c_generic mbcache jbd2 ext4 brd))
+
+all: module nested fuzz hard $(BUILD)/dom0/neighbour.img library $(TESTS) $(BENCHES) $(EXAMPLES) $(TREE)/usr/lib/ooh/reload $(TREE)/usr/share/terminfo
 
 module:
 	$(MAKE) -s -C guest-kmod KDIR=$(KDIR) O=$(BUILD)/guest-kmod
@@ -31,6 +34,19 @@ nested:
 fuzz: module
 	$(call kernel_module,fuzz,tests/fuzz)
 	install -D -m 644 $(BUILD)/fuzz/spml-fuzz.ko $(TREE)/usr/lib/ooh/spml-fuzz.ko
+
+hard: $(TREE)/usr/lib/ooh/hard/hard $(TREE)/usr/lib/ooh/hard/prepare $(MODULES)
+
+$(TREE)/usr/lib/ooh/hard/hard: $(wildcard tests/hard/*.c tests/hard/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -D_GNU_SOURCE -o $@ $(filter %.c,$^) -lpthread
+
+$(TREE)/usr/lib/ooh/hard/prepare: tests/hard/prepare
+	install -D -m 755 $< $@
+
+$(MODULES):
+	@mkdir -p $(@D)
+	xz -dc $$(find /usr/lib/modules/$(patsubst linux-headers-%,%,$(notdir $(KDIR))) -name $(@F).xz) >$@
 
 # the other domain's whole software
 $(BUILD)/dom0/neighbour.img: tests/fuzz/neighbour.c
@@ -60,4 +76,4 @@ $(TREE)/usr/share/terminfo:
 	@mkdir -p $(@D)
 	cp -a /usr/share/terminfo $@
 
-.PHONY: all module nested fuzz library
+.PHONY: all module nested fuzz hard library
