@@ -54,17 +54,6 @@ static void scan_free(struct scan *s)
 	free(s);
 }
 
-/*
- * A page of a file that was copied on write and swapped out looks the same
- * as one that was dropped: its entry keeps the mark of being protected.
- */
-static void file_swap_is_dirty(struct scan *s, size_t from)
-{
-	for (; from < s->new.n; from++)
-		if (s->new.v[from].state & RUN_SWAPPED)
-			s->new.v[from].state |= RUN_DIRTY;
-}
-
 static int scan_vma(struct scan *s, const struct vma *vma)
 {
 	size_t from = s->new.n;
@@ -80,7 +69,7 @@ static int scan_vma(struct scan *s, const struct vma *vma)
 	if (ranges_cover(&s->ours, vma->start, vma->end)) {
 		rc = pagemap_scan(s->pagemap, vma->start, vma->end, true, 0, &s->new);
 		if (!rc && vma->file)
-			file_swap_is_dirty(s, from);
+			runs_swapped_are_dirty(&s->new, from);
 		if (!rc)
 			return ranges_add(&s->next_ours, vma->start, vma->end);
 		if (rc != -EPERM)

@@ -148,6 +148,8 @@ static int wp_vma(struct wp *w, const struct vma *vma)
 	if (!ranges_cover(&w->ours, vma->start, vma->end))
 		return new_vma(w, vma);
 	rc = read_pages(w, vma, 0);
+	if (!rc && vma->file)
+		runs_swapped_are_dirty(&w->new, from);
 	for (i = from; !rc && i < w->new.n; i++)
 		if (w->new.v[i].state & RUN_DIRTY)
 			rc = uffd_protect(w->uffd, w->new.v[i].start, w->new.v[i].end, true);

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The generator of hard processes (tests/hard) on this machine: what it promises of
+itself, and the native trackers. In the guest: tests/testbed/test_hard.py."""
+
+import subprocess
+from collections import Counter
+
+import pytest
+from hostlib import TOP, compile_c, need, verify
+
+
+@pytest.fixture(scope="module")
+def hard(tmp_path_factory):
+    return compile_c(tmp_path_factory.mktemp("hard") / "hard", *sorted((TOP / "tests/hard").glob("*.c")))
+
+
+def kinds(text):
+    """kind -> {"tried": n, "done": n, ...}"""
+    out = {}
+    for line in text.splitlines():
+        if line.startswith("kind "):
+            _, name, *pairs = line.split()
+            out[name] = Counter({k: int(v) for k, v in zip(pairs[:10:2], pairs[1:10:2])})
+    return out
+
+
+def run(hard, *args):
+    r = subprocess.run([hard, *map(str, args)], capture_output=True, text=True, timeout=120)
+    assert r.returncode == 0, r.stderr
+    return r.stdout
+
+
+def test_a_seed_gives_one_sequence(hard):
+    a, b, other = (run(hard, "-n", 20000, "-s", seed) for seed in (7, 7, 8))
+    tried = [{name: n["tried"] for name, n in kinds(text).items()} for text in (a, b, other)]
+    digest = [text.split()[-1] for text in (a, b, other)]
+    assert tried[0] == tried[1] != tried[2]
+    assert digest[0] == digest[1] != digest[2]
+    assert sum(tried[0].values()) == 20000
+
+
+def test_each_operation_is_counted_once(hard):
+    for name, n in kinds(run(hard, "-n", 50000)).items():
+        assert n["tried"] == n["done"] + n["vain"] + n["refused"], name
+
+
+def test_the_machine_is_left_alone(hard):
+    """What would concern all of this machine is refused, and told."""
+    text = run(hard, "-n", 100000)
+    for name in ("compact", "migrate"):
+        n = kinds(text)[name]
+        assert n["tried"] == n["refused"] > 0
+        assert "error Operation not permitted" in next(l for l in text.splitlines() if l.startswith(f"kind {name} "))
+
+
+def test_a_kind_can_be_left_out(hard):
+    n = kinds(run(hard, "-n", 5000, "--without", "store", "--without", "fork"))
+    assert n["store"]["tried"] == n["fork"]["tried"] == 0 < n["hot"]["tried"]
+    r = subprocess.run([hard, "--without", "nonsense"], capture_output=True, text=True)
+    assert r.returncode != 0 and "nonsense" in r.stderr
+
+
+def test_it_ends_in_time(hard):
+    n = kinds(run(hard, "-n", 10**9, "-t", 1))
+    assert 0 < sum(k["tried"] for k in n.values()) < 10**9
+
+
+@pytest.mark.parametrize("backend", ["pagemap-scan", "uffd-wp", "soft-dirty"])
+def test_nothing_missed(hard, backend):
+    """But for pinned pages (tests/testbed/test_hard.py)."""
+    need(backend)
+    doc = verify("-b", backend, "-n", 100000, "-i", 20, "--", hard, "-n", 200000, "--linger", 100, "-o", "/dev/null",
+                 "--without", "io-uring-fixed", timeout=300)
+    assert doc["total"]["missed"] == 0 < doc["total"]["changed"]
+    assert len(doc["rounds"]) > 10
