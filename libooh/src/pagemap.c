@@ -138,9 +138,10 @@ static unsigned int state_of_word(uint64_t word, enum dirty_by by)
 	if (word & PM_FILE)
 		state |= RUN_FILE;
 	/* The zero page (small or huge) is mapped by nobody, as far as the kernel
-	 * counts. So are pages shared with a forked child, which is no harm. */
+	 * counts. So are pages shared with a forked child. A soft-dirty bit does not
+	 * tell whether the one took the place of the other (dropped, and read again). */
 	else if ((word & PM_PRESENT) && !(word & PM_EXCLUSIVE))
-		state |= RUN_ZERO;
+		state |= by == DIRTY_BY_SOFT_DIRTY ? RUN_ZERO | RUN_DIRTY : RUN_ZERO;
 	if (by == DIRTY_BY_SOFT_DIRTY ? !!(word & PM_SOFT_DIRTY) : !(word & PM_UFFD_WP))
 		state |= RUN_DIRTY;
 	return state;

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The generator of hard processes (tests/hard) under every backend: everything that changes
+memory, mixed, at least 100 000 operations under spml (make soak: ten millions). What a
+tracker of the kernel misses by design is a row of the table, not a failure; what it misses
+elsewhere is one."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hard import soaking
+
+# What each of the kernel's trackers misses by design: docs/soundness.md says why.
+BY_DESIGN = {"pagemap-scan": ["io-uring-fixed"], "uffd-wp": ["io-uring-fixed"], "soft-dirty": ["merge", "move-table"]}
+
+pytestmark = pytest.mark.timeout(1800)
+
+
+@pytest.fixture(scope="module")
+def rows(request):
+    """Results; the table of them is printed at the end, and is in build/hard.txt."""
+    results = []
+    yield results
+    text = soaking.table(results)
+    (Path(os.environ["OOH_BUILD"]) / "hard.txt").write_text(text + "\n")
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\n{text}", flush=True)
+
+
+@pytest.fixture(scope="module")
+def ready(vm):
+    with soaking.prepared(vm):
+        yield vm
+
+
+def sound(result, ops):
+    print(soaking.kinds_table(result))
+    assert result.ops == ops
+    assert result.sum["missed"] == 0 < result.sum["changed"]
+    assert result.rounds >= ops / 10000
+    # and not because everything is reported
+    assert result.all_dirty == 0
+    assert result.sum["extra"] < result.sum["mapped"] / 2
+
+
+def test_spml(ready, rows):
+    result = soaking.Result("default", "spml")
+    rows.append(result)
+    assert not soaking.run(ready, result, 100_000)
+    sound(result, 100_000)
+    # each kind was drawn and took effect
+    assert result.missing() == [] and result.never() == {}
+
+
+def test_spml_on_two_processors(machines, rows):
+    """The workers are pinned: they write at the same time there."""
+    m = machines("2cpu")
+    result = soaking.Result("2cpu", "spml")
+    rows.append(result)
+    with soaking.prepared(m):
+        assert not soaking.run(m, result, 30_000, seed=2)
+    sound(result, 30_000)
+
+
+@pytest.mark.parametrize("backend", BY_DESIGN)
+def test_the_kernels_trackers(ready, rows, backend):
+    """Whatever they miss, it is by these kinds of operations: without them it is nothing."""
+    for without in ([], BY_DESIGN[backend]):
+        result = soaking.Result("default", backend, without)
+        rows.append(result)
+        soaking.run(ready, result, 20_000)
+        assert result.ops == 20_000 and result.sum["changed"] > 0
+    assert result.sum["missed"] == 0, result.where
+
+
+@pytest.mark.parametrize("fault", ["norearm", "droprecord"])
+def test_a_planted_fault_is_found(ready, module, fault):
+    module(f"inject={fault}")
+    result = soaking.Result("default", "spml")
+    assert soaking.run(ready, result, 10_000)
+    assert result.sum["missed"] > 0
