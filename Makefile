@@ -4,6 +4,7 @@
 # make check    all tests; the last line is "N passed, N failed, N skipped"
 # make cost     the cost of a round over mapped size and dirty share
 # make fuzz     a million hostile calls of the hypercall (hours; FUZZ="--calls N --seconds N")
+# make soak     ten million operations of a hard process, compared by the oracle (an hour or more; SOAK="--ops N --seconds N")
 # make lint     style and static checks; make format mends the style of the C files
 # make install  the library and the command (DESTDIR, prefix)
 # make down     end the emulated machines
@@ -44,6 +45,9 @@ cost: guest
 fuzz: guest
 	@PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 tests/fuzz/fuzzing.py $(FUZZ)
 
+soak: guest
+	@PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 tests/hard/soaking.py $(SOAK)
+
 # The machines that the tests use; one that cannot boot is an error of its tests.
 MACHINES = default nospml plainxen 2vcpu 2cpu 4vcpu debug migrate
 
@@ -67,4 +71,4 @@ clean:
 	@! [ -d $(BUILD)/testbed ] || testbed/vm down --all
 	rm -rf $(BUILD)
 
-.PHONY: all host testbed guest demo cost fuzz check lint format install down clean
+.PHONY: all host testbed guest demo cost fuzz soak check lint format install down clean
