@@ -16,8 +16,8 @@ LOGS = ["epml", "spml"]
 SOFTWARE = ["pagemap-scan", "uffd-wp", "soft-dirty"]
 
 # how a process can change its memory: tests/host/changers.c
-WAYS = ["store", "threads", "kernel", "map", "map-over", "move", "drop", "drop-read", "heap",
-        "stack", "fork", "shared", "protect", "file", "huge", "signals", "spawn"]
+WAYS = ["store", "threads", "kernel", "map", "map-over", "move", "drop", "drop-read", "drop-shared",
+        "heap", "stack", "fork", "shared", "protect", "file", "huge", "signals", "spawn"]
 
 
 class Machine:

@@ -33,7 +33,7 @@ class Result:
 
     def take(self, doc, stats):
         places = []
-        for line in stats.splitlines():
+        for line in stats.strip().splitlines():
             what, *words = line.split()
             if what == "place":
                 places.append((words[0], int(words[1], 16), int(words[2]) * 4096))

@@ -128,6 +128,25 @@ static void drop_read(void)
 	usleep(30000);
 }
 
+/* The same with pages that a child has, too: like the zero page, they have no one owner. */
+static void drop_shared(void)
+{
+	static pid_t child;
+	char *p = any_page();
+
+	if (!child) {
+		child = fork();
+		if (!child) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			for (;;)
+				pause();
+		}
+	}
+	usleep(3000);
+	madvise(p, PAGE, MADV_DONTNEED);
+	(void)*(volatile char *)p;
+}
+
 static void heap(void)
 {
 	char *p = sbrk(3 * PAGE);
@@ -273,12 +292,12 @@ static const struct {
 	const char *name;
 	void (*fn)(void);
 } ways[] = {
-	{ "store", store },	{ "threads", threads },	    { "kernel", kernel_write },
-	{ "map", map_unmap },	{ "map-over", map_over },   { "move", move },
-	{ "drop", drop },	{ "drop-read", drop_read }, { "heap", heap },
-	{ "stack", stack },	{ "fork", forks },	    { "shared", shared },
-	{ "protect", protect }, { "file", file },	    { "huge", huge },
-	{ "signals", signals }, { "spawn", spawn },
+	{ "store", store },   { "threads", threads },	  { "kernel", kernel_write },
+	{ "map", map_unmap }, { "map-over", map_over },	  { "move", move },
+	{ "drop", drop },     { "drop-read", drop_read }, { "drop-shared", drop_shared },
+	{ "heap", heap },     { "stack", stack },	  { "fork", forks },
+	{ "shared", shared }, { "protect", protect },	  { "file", file },
+	{ "huge", huge },     { "signals", signals },	  { "spawn", spawn },
 };
 
 int main(int argc, char **argv)

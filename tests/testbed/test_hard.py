@@ -42,7 +42,6 @@ def sound(result, ops):
     # and not because everything is reported
     assert result.all_dirty == 0
     assert result.sum["extra"] < result.sum["mapped"] / 2
-    assert result.missing() == []
 
 
 def test_spml(ready, rows):
@@ -50,7 +49,8 @@ def test_spml(ready, rows):
     rows.append(result)
     assert not soaking.run(ready, result, 100_000)
     sound(result, 100_000)
-    assert result.never() == {}
+    # each kind was drawn and took effect
+    assert result.missing() == [] and result.never() == {}
 
 
 def test_spml_on_two_processors(machines, rows):
@@ -59,8 +59,8 @@ def test_spml_on_two_processors(machines, rows):
     result = soaking.Result("2cpu", "spml")
     rows.append(result)
     with soaking.prepared(m):
-        assert not soaking.run(m, result, 50_000, seed=2, interval=300)
-    sound(result, 50_000)
+        assert not soaking.run(m, result, 30_000, seed=2)
+    sound(result, 30_000)
 
 
 @pytest.mark.parametrize("backend", BY_DESIGN)
