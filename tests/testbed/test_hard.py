@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The generator of hard processes (tests/hard) under every backend: everything that changes
-memory, mixed, at least 100 000 operations under spml (make soak: ten millions). What a
+memory, mixed, at least 100 000 operations under each log (make soak: ten millions). What a
 tracker of the kernel misses by design is a row of the table, not a failure; what it misses
 elsewhere is one."""
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import LOGS
 from hard import soaking
 
 # What each of the kernel's trackers misses by design: docs/soundness.md says why.
@@ -44,8 +45,9 @@ def sound(result, ops):
     assert result.sum["extra"] < result.sum["mapped"] / 2
 
 
-def test_spml(ready, rows):
-    result = soaking.Result("default", "spml")
+@pytest.mark.parametrize("log", LOGS)
+def test_a_log(ready, rows, log):
+    result = soaking.Result("default", log)
     rows.append(result)
     assert not soaking.run(ready, result, 100_000)
     sound(result, 100_000)
@@ -53,10 +55,11 @@ def test_spml(ready, rows):
     assert result.missing() == [] and result.never() == {}
 
 
-def test_spml_on_two_processors(machines, rows):
+@pytest.mark.parametrize("log", LOGS)
+def test_a_log_on_two_processors(machines, rows, log):
     """The workers are pinned: they write at the same time there."""
     m = machines("2cpu")
-    result = soaking.Result("2cpu", "spml")
+    result = soaking.Result("2cpu", log)
     rows.append(result)
     with soaking.prepared(m):
         assert not soaking.run(m, result, 30_000, seed=2)
@@ -74,9 +77,9 @@ def test_the_kernels_trackers(ready, rows, backend):
     assert result.sum["missed"] == 0, result.where
 
 
-@pytest.mark.parametrize("fault", ["norearm", "droprecord"])
-def test_a_planted_fault_is_found(ready, module, fault):
+@pytest.mark.parametrize("log, fault", [("spml", "norearm"), ("epml", "droprecord")])
+def test_a_planted_fault_is_found(ready, module, log, fault):
     module(f"inject={fault}")
-    result = soaking.Result("default", "spml")
+    result = soaking.Result("default", log)
     assert soaking.run(ready, result, 10_000)
     assert result.sum["missed"] > 0
