@@ -3,11 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 #include "backend.h"
+#include "mem.h"
 
 #define DEVICE "/dev/ooh"
 #define VECTOR 4096
@@ -29,12 +29,12 @@ static int open_device(char *why, size_t size)
 					   DEVICE
 					   " is absent: the module ooh is "
 					   "not loaded (needs a Xen guest created with spml=1)");
-		return backend_why(why, size, rc, DEVICE ": %s", strerror(-rc));
+		return backend_why(why, size, rc, DEVICE ": %s", strerrordesc_np(-rc));
 	}
 	if (ioctl(fd, OOH_IOC_INFO, &info)) {
 		rc = -errno;
 		backend_why(why, size, rc, DEVICE " does not answer as the module ooh does: %s",
-			    strerror(-rc));
+			    strerrordesc_np(-rc));
 	} else if (info.version != OOH_ABI_VERSION) {
 		rc = backend_why(why, size, -EPROTO,
 				 "the module ooh speaks version %u, this "
@@ -75,9 +75,9 @@ static int spml_attach(struct ooh_tracker *t)
 		close(fd);
 		return backend_why(t->reason, sizeof(t->reason), rc, "the module ooh: %s",
 				   rc == -ENOSPC ? "more pages than Xen lets this guest track"
-						 : strerror(-rc));
+						 : strerrordesc_np(-rc));
 	}
-	s = malloc(sizeof(*s));
+	s = mem_new(sizeof(*s));
 	if (!s) {
 		close(fd);
 		return -ENOMEM;
@@ -151,7 +151,7 @@ static void spml_detach(struct ooh_tracker *t)
 	struct spml *s = t->priv;
 
 	close(s->fd);
-	free(s);
+	mem_free(s, sizeof(*s));
 }
 
 static int spml_stats(struct ooh_tracker *t, struct ooh_stats *stats)
