@@ -19,7 +19,7 @@
 #include <gc.h>
 
 #define PAGE   4096
-#define ROUNDS 40
+#define ROUNDS 16
 
 struct object {
 	struct object *next;
@@ -140,12 +140,12 @@ static void late_root(void)
 
 static void growing(void)
 {
-	struct object **all = GC_MALLOC(4096 * sizeof(*all));
+	struct object **all = GC_MALLOC(1024 * sizeof(*all));
 	int i;
 
-	for (i = 0; i < 4096; i++) {
+	for (i = 0; i < 1024; i++) {
 		into(&all[i], i);
-		all[i]->next = GC_MALLOC(20000); /* the heap grows by 80 MB */
+		all[i]->next = GC_MALLOC(20000); /* the heap grows by 20 MB */
 		*(struct object **)all[i]->next = watched(lost, i);
 		if (i % 64 == 0)
 			GC_collect_a_little();
@@ -239,6 +239,7 @@ int main(void)
 	GC_set_handle_fork(-1);
 	GC_INIT();
 	GC_enable_incremental();
+	GC_set_time_limit(0); /* mark in small steps, however small the heap is */
 	if (!GC_is_incremental_mode()) {
 		printf("skip: no incremental mode\n");
 		return 77;
