@@ -21,7 +21,7 @@ def run(vm, *argv, lib="", env="", status=0, timeout=250, into=()):
     """argv in incremental mode, with the libgc.so.1 in GC/lib; what it printed. $PWD holds `into`."""
     path = f"LD_LIBRARY_PATH={lib}" if lib else ""
     r = vm.sh(f"GC_ENABLE_INCREMENTAL=1 GC_PRINT_STATS=1 {path} {env} {' '.join(argv)} 2>&1", timeout=timeout, into=into)
-    assert r.returncode == status, f"status {r.returncode}:\n{r.stdout[-2000:]}{r.stderr[-500:]}"
+    assert status is None or r.returncode == status, f"status {r.returncode}:\n{r.stdout[-2000:]}{r.stderr[-500:]}"
     return r.stdout
 
 
@@ -72,7 +72,8 @@ def test_checksums(vm, backend, program):
 
 
 def test_checksums_find_a_library_that_lies(vm):
-    out = run(vm, f"{GC}/gcbench 10", "||", "true", lib=f"{GC}/liar:{GC}/checksums", env="OOH_REAL=/usr/lib/libooh.so.0")
+    # how the program ends is a matter of luck
+    out = run(vm, f"{GC}/gcbench 10", lib=f"{GC}/liar:{GC}/checksums", env="OOH_REAL=/usr/lib/libooh.so.0", status=None)
     assert "dirty bit errors" in out
 
 
