@@ -9,7 +9,7 @@ import pytest
 from conftest import TOP
 
 # how libooh may track the collecting process; the next mechanism is one more word
-BACKENDS = ["spml"]
+BACKENDS = ["epml", "spml"]
 LONG = pytest.mark.skipif(not os.environ.get("OOH_GC_LONG"), reason="minutes: make check-gc")
 GC = "/usr/lib/ooh/gc"
 PROGRAMS = TOP / "boehm-backend" / "programs"
