@@ -59,8 +59,8 @@ def test_spml_on_two_processors(machines, rows):
     result = soaking.Result("2cpu", "spml")
     rows.append(result)
     with soaking.prepared(m):
-        assert not soaking.run(m, result, 30_000, seed=2)
-    sound(result, 30_000)
+        assert not soaking.run(m, result, 20_000, seed=2)
+    sound(result, 20_000)
 
 
 @pytest.mark.parametrize("backend", BY_DESIGN)
