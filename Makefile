@@ -34,6 +34,9 @@ testbed:
 guest: testbed
 	@testbed/in-root make -s -f tests/guest.mk BUILD=/build
 	@IN_ROOT_DIR=$$(readlink -f $(BUILD)/testbed/tools)/dist testbed/in-root make -s -f /ooh/tests/dom0.mk BUILD=/build
+	@testbed/build criu
+	@IN_ROOT_LAYER=$$(readlink -f $(BUILD)/testbed/criu-root)/layer IN_ROOT_DIR=$$(readlink -f $(BUILD)/testbed/criu) \
+		testbed/in-root make -s -f /ooh/tests/criu.mk BUILD=/build
 
 demo: guest
 	@demo/run

@@ -18,8 +18,6 @@
 #include "criu-log.h"
 #include "criu-plugin.h"
 #include "cr_options.h"
-#include "common/bitops.h"
-#include "crtools.h"
 #include "pid.h"
 
 #include "client.h"
@@ -34,6 +32,7 @@
 #define MARKS_END  "end\n"
 #define PAGE	   4096ULL
 #define MAX_DEPTH  64
+#define WORD	   (8 * sizeof(unsigned long))
 
 struct task {
 	struct task *next;
@@ -229,12 +228,15 @@ CR_PLUGIN_REGISTER_HOOK(CR_PLUGIN_HOOK__RESET_DIRTY_TRACK, ooh_reset_dirty_track
 
 static void set_bits(unsigned long *map, uint64_t first, uint64_t end)
 {
-	for (; first < end && first % BITS_PER_LONG; first++)
-		set_bit(first, map);
-	for (; first + BITS_PER_LONG <= end; first += BITS_PER_LONG)
-		map[first / BITS_PER_LONG] = ~0UL;
-	for (; first < end; first++)
-		set_bit(first, map);
+	while (first < end) {
+		if (first % WORD || end - first < WORD) {
+			map[first / WORD] |= 1UL << first % WORD;
+			first++;
+		} else {
+			map[first / WORD] = ~0UL;
+			first += WORD;
+		}
+	}
 }
 
 static int ooh_get_dirty_map(int pid, uint64_t start, uint64_t end, unsigned long *map)
