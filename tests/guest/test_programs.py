@@ -7,7 +7,7 @@ import pytest
 
 HERE = Path(__file__).parent
 # programs with a test of their own
-ELSEWHERE = {"mapcost", "onepage", "views", "writer"}
+ELSEWHERE = {"mapcost", "memsum", "onepage", "views", "writer"}
 
 
 @pytest.fixture
