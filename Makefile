@@ -3,6 +3,8 @@
 # make demo     everything from scratch, then the main job on a real redis-server
 # make check    all tests; the last line is "N passed, N failed, N skipped"
 # make cost     the cost of a round over mapped size and dirty share
+# make check-criu  CRIU's own tests and all ways to change memory, with the plugin and without (hours)
+# make bench-criu  what a dump costs, by soft-dirty and by each tracker (hours; BENCH="--keys N,N ...")
 # make fuzz     a million hostile calls of the hypercall (hours; FUZZ="--calls N --seconds N")
 # make lint     style and static checks; make format mends the style of the C files
 # make install  the library and the command (DESTDIR, prefix)
@@ -54,6 +56,12 @@ check: host guest packages-check
 	@$(if $(TESTS),,testbed/vm prepare $(MACHINES) ||) true
 	@tests/run $(TESTS)
 
+check-criu: guest packages-check
+	@OOH_LONG=1 tests/run -s tests/guest/test_criu_zdtm.py
+
+bench-criu: guest
+	@bench/criu-table $(BENCH)
+
 lint: packages-lint
 	@scripts/lint
 
@@ -70,4 +78,4 @@ clean:
 	@! [ -d $(BUILD)/testbed ] || testbed/vm down --all
 	rm -rf $(BUILD)
 
-.PHONY: all host testbed guest demo cost fuzz check lint format install down clean
+.PHONY: all host testbed guest demo cost fuzz check check-criu bench-criu lint format install down clean

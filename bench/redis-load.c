@@ -210,8 +210,8 @@ static int check(void)
 	for (k = 0; k < keys; k += BATCH) {
 		for (i = k; i < k + BATCH && i < keys; i++) {
 			snprintf(key, sizeof(key), "key:%ld", i);
-			if (!put(cmd, sprintf(cmd, "*2\r\n$3\r\nGET\r\n$%zu\r\n%s\r\n",
-					      strlen(key), key)))
+			if (!put(cmd, sprintf(cmd, "*2\r\n$3\r\nGET\r\n$%zu\r\n%s\r\n", strlen(key),
+					      key)))
 				return 3;
 		}
 		for (i = k; i < k + BATCH && i < keys; i++) {

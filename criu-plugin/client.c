@@ -21,7 +21,7 @@
 #define HOLDER "/usr/libexec/ooh-holder"
 #endif
 
-#define ANSWER_S   30	   /* a holder that is silent for so long is taken for dead */
+#define ANSWER_S   30 /* a holder that is silent for so long is taken for dead */
 #define MAX_RANGES (1u << 24)
 
 /* The trackers that take the place of soft-dirty without being asked for, best first. */

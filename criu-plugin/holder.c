@@ -160,10 +160,11 @@ static void serve(const struct hold_request *q, struct hold_reply *reply, struct
 	h->used = now();
 	if (q->op == HOLD_COLLECT && !fresh) {
 		reply->error = collect(h, reply);
-		if (reply->error == -ESRCH)
+		/* The next one, of a process that CRIU does not trace yet, may get on with it. */
+		if (reply->error) {
 			drop(h);
-		if (reply->error)
 			return;
+		}
 	}
 	memcpy(reply->mark.tracker, h->id, sizeof(h->id));
 	reply->mark.round = h->rounds.now;
@@ -306,8 +307,7 @@ int main(int argc, char **argv)
 		fds = calloc(1 + nclients + count, sizeof(*fds));
 		if (!fds)
 			return 1;
-		fds[n++] = (struct pollfd){ .fd = HOLD_FD,
-					    .events = nclients < 32 ? POLLIN : 0 };
+		fds[n++] = (struct pollfd){ .fd = HOLD_FD, .events = nclients < 32 ? POLLIN : 0 };
 		for (i = 0; i < nclients; i++)
 			fds[n++] = (struct pollfd){ .fd = clients[i], .events = POLLIN };
 		for (h = first; h; h = h->next)

@@ -78,8 +78,8 @@ static void forget_marks(void)
 /* Only a whole file has its last line; without it the next dump takes everything. */
 static void write_marks(void)
 {
-	int fd = openat(criu_get_image_dir(), MARKS, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
-			0600);
+	int fd =
+		openat(criu_get_image_dir(), MARKS, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
 	struct task *t;
 	bool bad;

@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <ooh.h>
 
-#define ROUNDS_KEPT 16
+#define ROUNDS_KEPT  16
 #define ROUND_RANGES (1u << 20) /* more in one entry: all is dirty */
 
 struct round {

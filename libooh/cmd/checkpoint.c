@@ -124,9 +124,10 @@ static bool can_track(const struct job *j)
 
 static int dump(const struct job *j, long n, long parent)
 {
-	const char *argv[16 + MAX_OPTIONS] = { NULL,		"dump", "--leave-running",
-					       "--images-dir",	".",	"--tcp-close",
-					       "--verbosity=2", "-t" };
+	const char *argv[16 + MAX_OPTIONS] = {
+		NULL, "dump",	     "--leave-running", "--images-dir",
+		".",  "--tcp-close", "--verbosity=2",	"-t"
+	};
 	char name[NAME_LEN], pid[16], prev[NAME_LEN + 4], up[NAME_LEN];
 	int argc = 8;
 
@@ -325,8 +326,8 @@ static int checkpoint(struct job *j)
 
 static int restore(struct job *j)
 {
-	const char *argv[16 + MAX_OPTIONS] = { NULL, "restore",	     "--restore-detached",
-					       "-D", ".",	     "--tcp-close",
+	const char *argv[16 + MAX_OPTIONS] = { NULL,  "restore",   "--restore-detached",
+					       "-D",  ".",	   "--tcp-close",
 					       "-v2", "--pidfile", "restored.pid" };
 	char name[NAME_LEN], path[2 * NAME_LEN], pid[16] = "";
 	int rc = open_folder(j, 0), fd;
