@@ -9,9 +9,10 @@ import pytest
 
 TOP = Path(__file__).resolve().parent.parent.parent
 ARCHIVE = Path(os.environ.get("OOH_BUILD", TOP / "build")) / "zdtm.tar"
+# not maps04: it wants more memory than the guest has (CRIU's own CI leaves it out of --pre and --snaps, too)
 FEW = ["transition/maps007"]
 ALL = FEW + ["transition/" + t for t in ("maps008", "shmem", "pid_reuse", "fork", "fork2", "file_read", "ipc", "stack", "thread-bomb", "lazy-thp")] + [
-    "static/" + t for t in ("maps00", "maps01", "maps02", "maps03", "maps04", "maps05", "maps06", "maps09", "maps10", "maps11", "maps12",
+    "static/" + t for t in ("maps00", "maps01", "maps02", "maps03", "maps05", "maps06", "maps09", "maps10", "maps11", "maps12",
                             "maps_file_prot", "cow00", "cow01", "mem-touch", "mprotect00", "shm", "shm-mp", "memfd00", "memfd01", "vdso01",
                             "pthread00", "env00", "session00", "zombie00", "busyloop00", "caps00", "sleeping00", "pstree")]
 
