@@ -6,6 +6,8 @@
 # make overhead what a tracked process pays for it
 # make bench-gc pauses of a garbage collector by implementation of its dirty bits (half an hour)
 # make check-gc the collector's tests at length, with each backend
+# make check-criu  CRIU's own tests and all ways to change memory, with the plugin and without (hours)
+# make bench-criu  what a dump costs, by soft-dirty and by each tracker (hours; BENCH="--keys N,N ...")
 # make fuzz     a million hostile calls of the hypercall (hours; FUZZ="--calls N --seconds N")
 # make soak     ten million operations of a hard process, compared by the oracle (an hour or more; SOAK="--ops N --seconds N")
 # make lint     style and static checks; make format mends the style of the C files
@@ -39,6 +41,9 @@ guest: testbed
 	@rm -rf $(BUILD)/libgc && cp -a $$(readlink -f $(BUILD)/testbed/libgc)/dist $(BUILD)/libgc
 	@testbed/in-root make -s -f tests/guest.mk BUILD=/build
 	@IN_ROOT_DIR=$$(readlink -f $(BUILD)/testbed/tools)/dist testbed/in-root make -s -f /ooh/tests/dom0.mk BUILD=/build
+	@testbed/build criu
+	@IN_ROOT_LAYER=$$(readlink -f $(BUILD)/testbed/criu-root)/layer IN_ROOT_DIR=$$(readlink -f $(BUILD)/testbed/criu) \
+		testbed/in-root make -s -f /ooh/tests/criu.mk BUILD=/build
 
 demo: guest
 	@demo/run
@@ -68,6 +73,12 @@ check: host guest packages-check
 	@$(if $(TESTS),,testbed/vm prepare $(MACHINES) ||) true
 	@tests/run $(TESTS)
 
+check-criu: guest packages-check
+	@OOH_LONG=1 tests/run -s tests/guest/test_criu_zdtm.py
+
+bench-criu: guest
+	@bench/criu-table $(BENCH)
+
 lint: packages-lint
 	@scripts/lint
 
@@ -84,4 +95,4 @@ clean:
 	@! [ -d $(BUILD)/testbed ] || testbed/vm down --all
 	rm -rf $(BUILD)
 
-.PHONY: all host testbed guest demo cost overhead bench-gc check-gc fuzz soak check lint format install down clean
+.PHONY: all host testbed guest demo cost overhead bench-gc check-gc fuzz soak check check-criu bench-criu lint format install down clean
