@@ -226,7 +226,7 @@ static void make_log(struct fz_worker *w, struct fz_args *c)
 	a->vcpu = fz_below(r, num_online_cpus());
 	c->may = FZ_MAY(0) | FZ_MAY(-ENODEV);
 	if (reg) {
-		fz_list(area, page);
+		fz_list_log(area, page);
 		a->gfn = fz_gfn(area, page);
 		a->vector = fz_below(r, 2) ? POSTED_INTR_WAKEUP_VECTOR : POSTED_INTR_VECTOR;
 		a->low_water = fz_below(r, 2) ? 0 : fz_rand(r);

@@ -94,9 +94,10 @@ void fz_settle(void);		       /* everything is ordinary memory again */
 void fz_check_canaries(void);
 void *fz_hole_get(struct fz_rng *r); /* an address with no memory behind it, or NULL */
 void fz_hole_put(void *va);
-void fz_scribble(struct fz_rng *r);	      /* into what may be a ring's header */
-void fz_list(enum fz_area a, unsigned int i); /* the page may become one of a ring */
-void fz_ask(u64 gfn, u64 nr);		      /* the frames may become armed */
+void fz_scribble(struct fz_rng *r);		  /* into what may be a ring's header */
+void fz_list(enum fz_area a, unsigned int i);	  /* the page may become one of a ring */
+void fz_list_log(enum fz_area a, unsigned int i); /* or a vCPU's log */
+void fz_ask(u64 gfn, u64 nr);			  /* the frames may become armed */
 bool fz_asked(u64 gfn);
 int fz_move(unsigned long from, unsigned long to);
 

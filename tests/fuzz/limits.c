@@ -147,7 +147,7 @@ static void logs(void)
 {
 	u64 gfn = fz_gfn(FZ_PLAIN, 0);
 
-	fz_list(FZ_PLAIN, 0);
+	fz_list_log(FZ_PLAIN, 0);
 	is("log of an exception's vector", log_op(XEN_SPML_log_register, gfn, 0, 15), -EINVAL);
 	is("log of no vCPU", log_op(XEN_SPML_log_register, gfn, num_present_cpus(), 16), -EINVAL);
 	is("log at no memory", log_op(XEN_SPML_log_register, FAR, 0, 16), -EINVAL);

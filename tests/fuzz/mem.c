@@ -27,6 +27,9 @@ static struct page *block[FZ_AREAS];
 static unsigned long *asked;
 static DECLARE_BITMAP(listed_plain, FZ_PAGES);
 static DECLARE_BITMAP(listed_ring, FZ_PAGES);
+/* of these, what may have been a vCPU's log: the processor's records are two words */
+static DECLARE_BITMAP(log_plain, FZ_PAGES);
+static DECLARE_BITMAP(log_ring, FZ_PAGES);
 
 /* What is behind a frame of the balloon area, guarded by its bit in busy. */
 enum { MEMORY, HOLE, GRANT };
@@ -76,6 +79,15 @@ void fz_list(enum fz_area a, unsigned int i)
 		set_bit(i, listed_ring);
 }
 
+void fz_list_log(enum fz_area a, unsigned int i)
+{
+	if (a == FZ_PLAIN)
+		set_bit(i, log_plain);
+	if (a == FZ_RING)
+		set_bit(i, log_ring);
+	fz_list(a, i);
+}
+
 void fz_ask(u64 gfn, u64 nr)
 {
 	u64 end = gfn + nr;
@@ -99,8 +111,15 @@ static bool is_record(u64 v)
 	return !(v & ~PAGE_MASK) && fz_asked(v >> PAGE_SHIFT);
 }
 
+/* Linear address and flags, or a frame of the guest's, armed or not. */
+static bool is_log_record(u64 v, unsigned int w)
+{
+	return w % 2 ? !(v & ~PAGE_MASK) && v >> PAGE_SHIFT < GFNS : !(v & 0xff8);
+}
+
 static void check_page(enum fz_area a, unsigned int i, bool listed)
 {
+	bool log = test_bit(i, a == FZ_PLAIN ? log_plain : log_ring);
 	u64 *p = fz_va(a, i);
 	unsigned int w = a == FZ_PLAIN ? NOISE : listed ? HEADER : 0;
 	bool dirty = false;
@@ -109,7 +128,7 @@ static void check_page(enum fz_area a, unsigned int i, bool listed)
 		if (p[w] == pattern(a, i, w))
 			continue;
 		dirty = true;
-		if (!listed || !is_record(p[w])) {
+		if (!listed || !(is_record(p[w]) || (log && is_log_record(p[w], w)))) {
 			fz_bad("canary: %s page %u, word %u holds %#llx, %s\n",
 			       a == FZ_PLAIN ? "plain" : "ring", i, w, p[w],
 			       listed ? "which is no record" : "and the page was no ring's");
@@ -135,6 +154,8 @@ void fz_check_canaries(void)
 	}
 	bitmap_zero(listed_plain, FZ_PAGES);
 	bitmap_zero(listed_ring, FZ_PAGES);
+	bitmap_zero(log_plain, FZ_PAGES);
+	bitmap_zero(log_ring, FZ_PAGES);
 	bitmap_zero(asked, GFNS);
 }
 
