@@ -4,6 +4,10 @@
 # make check    all tests; the last line is "N passed, N failed, N skipped"
 # make cost     the cost of a round over mapped size and dirty share
 # make overhead what a tracked process pays for it
+# make bench-gc pauses of a garbage collector by implementation of its dirty bits (half an hour)
+# make check-gc the collector's tests at length, with each backend
+# make check-criu  CRIU's own tests and all ways to change memory, with the plugin and without (hours)
+# make bench-criu  what a dump costs, by soft-dirty and by each tracker (hours; BENCH="--keys N,N ...")
 # make fuzz     a million hostile calls of the hypercall (hours; FUZZ="--calls N --seconds N")
 # make soak     ten million operations of a hard process, compared by the oracle (an hour or more; SOAK="--ops N --seconds N")
 # make lint     style and static checks; make format mends the style of the C files
@@ -34,8 +38,12 @@ testbed:
 # What goes into the running guest: module, library, command, tests. Built in
 # the guest's own distribution, so that compiler and headers fit its kernel.
 guest: testbed
+	@rm -rf $(BUILD)/libgc && cp -a $$(readlink -f $(BUILD)/testbed/libgc)/dist $(BUILD)/libgc
 	@testbed/in-root make -s -f tests/guest.mk BUILD=/build
 	@IN_ROOT_DIR=$$(readlink -f $(BUILD)/testbed/tools)/dist testbed/in-root make -s -f /ooh/tests/dom0.mk BUILD=/build
+	@testbed/build criu
+	@IN_ROOT_LAYER=$$(readlink -f $(BUILD)/testbed/criu-root)/layer IN_ROOT_DIR=$$(readlink -f $(BUILD)/testbed/criu) \
+		testbed/in-root make -s -f /ooh/tests/criu.mk BUILD=/build
 
 demo: guest
 	@demo/run
@@ -45,6 +53,12 @@ cost: guest
 
 overhead: guest
 	@bench/overhead
+
+bench-gc: guest
+	@bench/gc-pauses
+
+check-gc: guest packages-check
+	@OOH_GC_LONG=1 tests/run tests/guest/test_boehm.py
 
 fuzz: guest
 	@PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 tests/fuzz/fuzzing.py $(FUZZ)
@@ -58,6 +72,12 @@ MACHINES = default nospml plainxen 2vcpu 2cpu 4vcpu debug migrate
 check: host guest packages-check
 	@$(if $(TESTS),,testbed/vm prepare $(MACHINES) ||) true
 	@tests/run $(TESTS)
+
+check-criu: guest packages-check
+	@OOH_LONG=1 tests/run -s tests/guest/test_criu_zdtm.py
+
+bench-criu: guest
+	@bench/criu-table $(BENCH)
 
 lint: packages-lint
 	@scripts/lint
@@ -75,4 +95,4 @@ clean:
 	@! [ -d $(BUILD)/testbed ] || testbed/vm down --all
 	rm -rf $(BUILD)
 
-.PHONY: all host testbed guest demo cost overhead fuzz soak check lint format install down clean
+.PHONY: all host testbed guest demo cost overhead bench-gc check-gc fuzz soak check check-criu bench-criu lint format install down clean

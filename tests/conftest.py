@@ -108,7 +108,10 @@ class Machines:
 
 # An emulator keeps one processor busy, and a machine can serve one test at a time: what
 # shares machines is a group, and groups run side by side (pytest-xdist).
-GROUPS = {"tests/testbed/test_configs.py": "machines", "tests/testbed/test_fuzz.py": "machines",
+# Two groups have a machine like the default one: "second" is its twin, from the same snapshot.
+GROUPS = {"tests/guest/test_boehm.py": "second", "tests/guest/test_criu": "second",
+          "tests/guest/test_verify.py": "second", "tests/testbed/test_hard.py": "second",
+          "tests/testbed/test_configs.py": "machines", "tests/testbed/test_fuzz.py": "machines",
           "tests/guest/test_migration.py": "machines", "tests/host": "host", "tests/vmx": "host",
           "tests/test_patches.py": "host"}
 
@@ -116,9 +119,16 @@ GROUPS = {"tests/testbed/test_configs.py": "machines", "tests/testbed/test_fuzz.
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
 def pytest_collection_modifyitems(items):
     for item in items:
-        path = str(item.path.relative_to(TOP))
-        group = next((g for prefix, g in GROUPS.items() if path.startswith(prefix)), "guest")
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(group_of(item.path)))
+
+
+def group_of(path):
+    path = str(path.relative_to(TOP))
+    return next((g for prefix, g in GROUPS.items() if path.startswith(prefix)), "guest")
+
+
+def machine_of(path):
+    return "second" if group_of(path) == "second" else "default"
 
 
 @pytest.fixture(scope="session")
@@ -129,15 +139,15 @@ def machines():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def no_idle_machines(machines):
-    """An idle machine takes a quarter of a processor: only the default one stays."""
+def no_idle_machines(machines, request):
+    """An idle machine takes a quarter of a processor: only the one of this group stays."""
     yield
-    machines.end(keep={"default"})
+    machines.end(keep={machine_of(request.path)} if group_of(request.path) in ("guest", "second") else frozenset())
 
 
-@pytest.fixture(scope="session")
-def vm(machines):
-    return machines("default")
+@pytest.fixture(scope="module")
+def vm(machines, request):
+    return machines(machine_of(request.path))
 
 
 @pytest.fixture

@@ -16,7 +16,15 @@ BENCHES := $(addprefix $(TREE)/usr/lib/ooh/bench/,$(basename $(notdir $(wildcard
 # a disk with a file system, for tests/hard; the kernel takes only its own build's
 MODULES := $(addprefix $(TREE)/usr/lib/ooh/modules/,$(addsuffix .ko,crc16 crc32c_generic mbcache jbd2 ext4 brd))
 
-all: module nested burst fuzz hard $(BUILD)/dom0/neighbour.img library $(TESTS) $(BENCHES) $(EXAMPLES) $(TREE)/usr/lib/ooh/reload $(TREE)/usr/share/terminfo
+
+# The collector: the guest's libgc.so.1 is ours. The tests that came with it, and our programs
+# linked with it, one without threads.
+GC := $(BUILD)/libgc
+GCDIR := $(TREE)/usr/lib/ooh/gc
+GCPROGRAMS := gcbench gcbench-threads events events-threads pauses
+GCTESTS := threads single checksums
+
+all: collector module nested burst fuzz hard $(BUILD)/dom0/neighbour.img library $(TESTS) $(BENCHES) $(EXAMPLES) $(TREE)/usr/lib/ooh/reload $(TREE)/usr/share/terminfo
 
 module:
 	$(MAKE) -s -C guest-kmod KDIR=$(KDIR) O=$(BUILD)/guest-kmod
@@ -82,4 +90,18 @@ $(TREE)/usr/share/terminfo:
 	@mkdir -p $(@D)
 	cp -a /usr/share/terminfo $@
 
-.PHONY: all module nested burst fuzz hard library
+collector: $(addprefix $(GCDIR)/,$(GCPROGRAMS)) $(GCDIR)/liar/libooh.so.0
+	@mkdir -p $(TREE)/usr/lib/x86_64-linux-gnu
+	@cp -a $(GC)/lib/libgc.so.1* $(TREE)/usr/lib/x86_64-linux-gnu/
+	@cp -a $(addprefix $(GC)/,$(GCTESTS)) $(GCDIR)/
+
+gc_compile = @mkdir -p $(@D) && $(CC) $(CFLAGS) -D_GNU_SOURCE $(1) -I$(GC)/include -o $@ $< $(GC)/lib/libgc.so.1 -lpthread
+$(GCDIR)/%-threads: boehm-backend/programs/%.c $(wildcard $(GC)/lib/*)
+	$(call gc_compile,-DTHREADED)
+$(GCDIR)/%: boehm-backend/programs/%.c $(wildcard $(GC)/lib/*)
+	$(call gc_compile)
+$(GCDIR)/liar/libooh.so.0: boehm-backend/programs/liar.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -D_GNU_SOURCE -Iinclude -Ilibooh/include -shared -fPIC -Wl,-soname,libooh.so.0 -o $@ $<
+
+.PHONY: all collector module nested burst fuzz hard library

@@ -10,7 +10,7 @@ TOP = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("series", ["testbed/bochs-patches", "xen-patches"])
+@pytest.mark.parametrize("series", ["testbed/bochs-patches", "xen-patches", "criu-plugin/patches", "boehm-backend/patches"])
 def test_series_applies_exports_unchanged_and_builds(series):
     r = subprocess.run(
         [TOP / "scripts" / "patches", "check", series],

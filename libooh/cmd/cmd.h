@@ -61,6 +61,8 @@ int cmd_backends(bool json);
 int cmd_record(const struct options *o);
 int cmd_verify(const struct options *o);
 int cmd_top(const struct options *o);
+int cmd_checkpoint(int argc, char **argv);
+int cmd_restore(int argc, char **argv);
 
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int say_no_tracking(const struct options *o, int rc, const char *reason);

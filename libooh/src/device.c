@@ -6,11 +6,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 #include "backend.h"
+#include "mem.h"
 
 #define DEVICE "/dev/ooh"
 #define VECTOR 4096
@@ -38,12 +38,12 @@ static int open_device(unsigned int mechanism, char *why, size_t size)
 					   DEVICE
 					   " is absent: the module ooh is "
 					   "not loaded (needs a Xen guest created with spml=1)");
-		return backend_why(why, size, rc, DEVICE ": %s", strerror(-rc));
+		return backend_why(why, size, rc, DEVICE ": %s", strerrordesc_np(-rc));
 	}
 	if (ioctl(fd, OOH_IOC_INFO, &info)) {
 		rc = -errno;
 		backend_why(why, size, rc, DEVICE " does not answer as the module ooh does: %s",
-			    strerror(-rc));
+			    strerrordesc_np(-rc));
 	} else if (info.version != OOH_ABI_VERSION) {
 		rc = backend_why(why, size, -EPROTO,
 				 "the module ooh speaks version %u, this "
@@ -95,9 +95,9 @@ static int device_attach(struct ooh_tracker *t)
 				   rc == -ENOSPC  ? "more pages than Xen lets this guest track"
 				   : rc == -EBUSY ? "others track by another mechanism, and it is "
 						    "one at a time"
-						  : strerror(-rc));
+						  : strerrordesc_np(-rc));
 	}
-	s = malloc(sizeof(*s));
+	s = mem_new(sizeof(*s));
 	if (!s) {
 		close(fd);
 		return -ENOMEM;
@@ -171,7 +171,7 @@ static void device_detach(struct ooh_tracker *t)
 	struct device *s = t->priv;
 
 	close(s->fd);
-	free(s);
+	mem_free(s, sizeof(*s));
 }
 
 static int device_stats(struct ooh_tracker *t, struct ooh_stats *stats)

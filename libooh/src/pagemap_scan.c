@@ -10,10 +10,10 @@
  * a trace here (shared ones), count as written always.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "backend.h"
+#include "mem.h"
 #include "pagemap.h"
 #include "uffd.h"
 #include "vmas.h"
@@ -33,7 +33,7 @@ static int scan_probe(char *why, size_t size)
 	int rc = pagemap_has_scan();
 
 	if (rc < 0)
-		return backend_why(why, size, rc, "/proc/self/pagemap: %s", strerror(-rc));
+		return backend_why(why, size, rc, "/proc/self/pagemap: %s", strerrordesc_np(-rc));
 	if (!rc)
 		return backend_why(why, size, -ENOTTY,
 				   "the kernel has no PAGEMAP_SCAN (Linux 6.7 or newer)");
@@ -51,7 +51,7 @@ static void scan_free(struct scan *s)
 	ranges_free(&s->next_ours);
 	runs_free(&s->old);
 	runs_free(&s->new);
-	free(s);
+	mem_free(s, sizeof(*s));
 }
 
 static int scan_vma(struct scan *s, const struct vma *vma)
@@ -122,7 +122,7 @@ static bool watched_by_another(struct scan *s)
 
 static int scan_attach(struct ooh_tracker *t)
 {
-	struct scan *s = calloc(1, sizeof(*s));
+	struct scan *s = mem_new(sizeof(*s));
 	int rc;
 
 	if (!s)

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include <errno.h>
-#include <stdlib.h>
+#include "mem.h"
 #include "ranges.h"
 
 /* Ranges that come in ascending order stay merged without a sort. */
@@ -16,24 +15,46 @@ int ranges_add(struct ranges *r, uint64_t start, uint64_t end)
 		return 0;
 	}
 	if (r->n == r->cap) {
-		size_t cap = r->cap ? 2 * r->cap : 64;
-		struct ooh_range *v = realloc(r->v, cap * sizeof(*v));
+		int rc = mem_grow((void **)&r->v, &r->cap, sizeof(*r->v));
 
-		if (!v)
-			return -ENOMEM;
-		r->v = v;
-		r->cap = cap;
+		if (rc)
+			return rc;
 	}
 	r->v[r->n].start = start;
 	r->v[r->n++].end = end;
 	return 0;
 }
 
-static int by_start(const void *a, const void *b)
+static void sift(struct ooh_range *v, size_t i, size_t n)
 {
-	const struct ooh_range *x = a, *y = b;
+	struct ooh_range moved = v[i];
+	size_t child;
 
-	return (x->start > y->start) - (x->start < y->start);
+	while ((child = 2 * i + 1) < n) {
+		if (child + 1 < n && v[child + 1].start > v[child].start)
+			child++;
+		if (v[child].start <= moved.start)
+			break;
+		v[i] = v[child];
+		i = child;
+	}
+	v[i] = moved;
+}
+
+/* A heap sort, because qsort(3) may call malloc: see mem.h. */
+static void sort(struct ooh_range *v, size_t n)
+{
+	size_t i;
+
+	for (i = n / 2; i-- > 0;)
+		sift(v, i, n);
+	while (n-- > 1) {
+		struct ooh_range last = v[n];
+
+		v[n] = v[0];
+		v[0] = last;
+		sift(v, 0, n);
+	}
 }
 
 void ranges_normalise(struct ranges *r)
@@ -45,7 +66,7 @@ void ranges_normalise(struct ranges *r)
 			break;
 	if (i >= r->n)
 		return;
-	qsort(r->v, r->n, sizeof(*r->v), by_start);
+	sort(r->v, r->n);
 	for (i = 1; i < r->n; i++) {
 		if (r->v[i].start > r->v[out].end)
 			r->v[++out] = r->v[i];
@@ -88,7 +109,7 @@ void ranges_clear(struct ranges *r)
 
 void ranges_free(struct ranges *r)
 {
-	free(r->v);
+	mem_free(r->v, r->cap * sizeof(*r->v));
 	r->v = NULL;
 	r->n = r->cap = 0;
 }

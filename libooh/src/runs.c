@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include <errno.h>
-#include <stdlib.h>
+#include "mem.h"
 #include "runs.h"
 
 /* From here on runs can be changed or dropped without touching the earlier ones. */
@@ -24,13 +23,10 @@ int runs_add(struct runs *r, uint64_t start, uint64_t end, unsigned int state)
 		return 0;
 	}
 	if (r->n == r->cap) {
-		size_t cap = r->cap ? 2 * r->cap : 256;
-		struct run *v = realloc(r->v, cap * sizeof(*v));
+		int rc = mem_grow((void **)&r->v, &r->cap, sizeof(*r->v));
 
-		if (!v)
-			return -ENOMEM;
-		r->v = v;
-		r->cap = cap;
+		if (rc)
+			return rc;
 	}
 	r->v[r->n++] = (struct run){ start, end, state };
 	return 0;
@@ -114,7 +110,7 @@ void runs_clear(struct runs *r)
 
 void runs_free(struct runs *r)
 {
-	free(r->v);
+	mem_free(r->v, r->cap * sizeof(*r->v));
 	r->v = NULL;
 	r->n = r->cap = r->barrier = 0;
 }

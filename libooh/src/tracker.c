@@ -62,7 +62,7 @@ static int attach(struct ooh_tracker *t)
 		new_address_space(t);
 		rc = t->backend->attach(t);
 		if (rc && !t->reason[0])
-			backend_why(t->reason, sizeof(t->reason), rc, "%s", strerror(-rc));
+			backend_why(t->reason, sizeof(t->reason), rc, "%s", strerrordesc_np(-rc));
 		if (rc && rc != -ESRCH)
 			return rc;
 		if (!rc && !new_address_space(t))
@@ -135,7 +135,7 @@ static int check_process(struct ooh_tracker *t)
 	t->pidfd = syscall(SYS_pidfd_open, t->pid, 0);
 	if (t->pidfd < 0)
 		return backend_why(t->reason, sizeof(t->reason), -errno, "process %d: %s", t->pid,
-				   strerror(errno));
+				   strerrordesc_np(errno));
 	fcntl(t->pidfd, F_SETFD, FD_CLOEXEC);
 	snprintf(path, sizeof(path), "/proc/%d/mem", t->pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -324,8 +324,9 @@ API ssize_t ooh_collect(struct ooh_tracker *t, unsigned int flags, const struct 
 	t->lost = rc != 0;
 	if (rc) {
 		if (!t->reason[0])
+			/* not strerror(), which looks for a translation: see mem.h */
 			backend_why(t->reason, sizeof(t->reason), rc, "%s: %s", t->backend->name,
-				    strerror(-rc));
+				    strerrordesc_np(-rc));
 		return rc;
 	}
 	ranges_normalise(&t->out);

@@ -41,7 +41,7 @@ int uffd_probe(int flags, uint64_t features, char *why, size_t size)
 		return backend_why(why, size, rc,
 				   "userfaultfd(2) is not permitted: %s (see "
 				   "/proc/sys/vm/unprivileged_userfaultfd)",
-				   strerror(-rc));
+				   strerrordesc_np(-rc));
 	}
 	rc = handshake(fd, features);
 	close(fd);
@@ -49,7 +49,7 @@ int uffd_probe(int flags, uint64_t features, char *why, size_t size)
 		return backend_why(why, size, rc,
 				   "the kernel's userfaultfd cannot do this "
 				   "(features %#llx): %s",
-				   (unsigned long long)features, strerror(-rc));
+				   (unsigned long long)features, strerrordesc_np(-rc));
 	return 0;
 }
 
@@ -82,7 +82,7 @@ static int create_there(struct ooh_tracker *t, int flags)
 	if (rc)
 		return backend_why(t->reason, sizeof(t->reason), rc,
 				   "process %d cannot be made to call userfaultfd(2): %s", t->pid,
-				   rc == -ENOEXEC ? "not a 64-bit program" : strerror(-rc));
+				   rc == -ENOEXEC ? "not a 64-bit program" : strerrordesc_np(-rc));
 	there = remote_syscall(&r, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | flags, 0, 0);
 	if (there >= 0) {
 		fd = syscall(SYS_pidfd_getfd, t->pidfd, (int)there, 0);
@@ -93,14 +93,15 @@ static int create_there(struct ooh_tracker *t, int flags)
 	rc = remote_end(&r);
 	if (there < 0)
 		return backend_why(t->reason, sizeof(t->reason), there,
-				   "userfaultfd(2) in process %d: %s", t->pid, strerror(-there));
+				   "userfaultfd(2) in process %d: %s", t->pid,
+				   strerrordesc_np(-there));
 	if (fd < 0)
 		return backend_why(t->reason, sizeof(t->reason), fd, "pidfd_getfd(2): %s",
-				   strerror(-fd));
+				   strerrordesc_np(-fd));
 	if (rc) {
 		close(fd);
 		return backend_why(t->reason, sizeof(t->reason), rc,
-				   "the registers of process %d: %s", t->pid, strerror(-rc));
+				   "the registers of process %d: %s", t->pid, strerrordesc_np(-rc));
 	}
 	return fd;
 }
@@ -114,7 +115,7 @@ int uffd_open(struct ooh_tracker *t, int flags, uint64_t features)
 		fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | flags);
 		if (fd < 0)
 			return backend_why(t->reason, sizeof(t->reason), -errno,
-					   "userfaultfd(2): %s", strerror(errno));
+					   "userfaultfd(2): %s", strerrordesc_np(errno));
 	} else {
 		if (under_seccomp(t->pid))
 			return backend_why(
@@ -127,7 +128,7 @@ int uffd_open(struct ooh_tracker *t, int flags, uint64_t features)
 			if (rc)
 				return backend_why(t->reason, sizeof(t->reason), rc,
 						   "stopping process %d: %s", t->pid,
-						   strerror(-rc));
+						   strerrordesc_np(-rc));
 		}
 		fd = create_there(t, flags);
 		if (!(t->flags & OOH_STOPPED))
@@ -139,7 +140,7 @@ int uffd_open(struct ooh_tracker *t, int flags, uint64_t features)
 	if (rc) {
 		close(fd);
 		return backend_why(t->reason, sizeof(t->reason), rc, "UFFDIO_API: %s",
-				   strerror(-rc));
+				   strerrordesc_np(-rc));
 	}
 	return fd;
 }

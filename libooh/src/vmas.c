@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include <errno.h>
-#include <inttypes.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+#include "mem.h"
 #include "vmas.h"
 
 /* Two mappings that no tracker can follow and no oracle can read. */
@@ -12,18 +14,33 @@ static bool unreadable(const char *name)
 	return !strncmp(name, "[vvar", 5) || !strcmp(name, "[vsyscall]");
 }
 
+/* A field of a line ends in a blank; gives what is behind the blanks. */
+static const char *skip_field(const char *at)
+{
+	at += strcspn(at, " ");
+	return at + strspn(at, " ");
+}
+
+/* start-end perms offset device inode name */
 static int add(struct vmas *out, const char *line)
 {
-	uint64_t start, end, inode;
-	char perm[8] = "";
+	const char *perm, *inode;
+	uint64_t start, end;
 	struct vma *v;
-	int pos = 0;
+	char *at;
+	int rc;
 
-	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %7s %*s %*s %" SCNu64 " %n", &start, &end, perm,
-		   &inode, &pos) < 4 ||
-	    !pos)
+	start = strtoull(line, &at, 16);
+	if (*at != '-')
 		return -EPROTO;
-	if (unreadable(line + pos))
+	end = strtoull(at + 1, &at, 16);
+	perm = at + strspn(at, " ");
+	if (perm == at || strlen(perm) < 4)
+		return -EPROTO;
+	inode = skip_field(skip_field(skip_field(perm)));
+	if (*inode < '0' || *inode > '9')
+		return -EPROTO;
+	if (unreadable(skip_field(inode)))
 		return 0;
 	/* Listed in several steps: what was merged meanwhile comes again. */
 	if (out->n && start < out->v[out->n - 1].end)
@@ -31,13 +48,9 @@ static int add(struct vmas *out, const char *line)
 	if (start >= end)
 		return 0;
 	if (out->n == out->cap) {
-		size_t cap = out->cap ? 2 * out->cap : 128;
-
-		v = realloc(out->v, cap * sizeof(*v));
-		if (!v)
-			return -ENOMEM;
-		out->v = v;
-		out->cap = cap;
+		rc = mem_grow((void **)&out->v, &out->cap, sizeof(*v));
+		if (rc)
+			return rc;
 	}
 	v = &out->v[out->n++];
 	*v = (struct vma){
@@ -46,42 +59,65 @@ static int add(struct vmas *out, const char *line)
 		.write = perm[1] == 'w',
 		.exec = perm[2] == 'x',
 		.shared = perm[3] == 's',
-		.file = inode != 0,
+		.file = *inode != '0',
 	};
-	strncpy(v->name, line + pos, sizeof(v->name) - 1);
+	strncpy(v->name, skip_field(inode), sizeof(v->name) - 1);
 	return 0;
 }
 
-/* ESRCH: no such process, or one without memory */
+/* Adds the mappings of a part of the file; line: the one that it began in, as far as needed. */
+static int add_lines(struct vmas *out, char *line, size_t *len, size_t size, const char *part,
+		     size_t n)
+{
+	size_t i;
+	int rc;
+
+	for (i = 0; i < n; i++) {
+		if (part[i] != '\n') {
+			if (*len < size - 1)
+				line[(*len)++] = part[i];
+			continue;
+		}
+		line[*len] = '\0';
+		*len = 0;
+		rc = add(out, line);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+/*
+ * ESRCH: no such process, or one without memory. Not by stdio, which takes
+ * locks and memory: see mem.h.
+ */
 int vmas_read(pid_t pid, struct vmas *out)
 {
-	char path[40], *line = NULL;
-	size_t size = 0;
-	int rc = 0;
-	FILE *f;
+	char path[40], line[256], part[4096];
+	size_t len = 0;
+	int rc = 0, fd;
+	ssize_t n;
 
 	out->n = 0;
 	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
-	f = fopen(path, "re");
-	if (!f)
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
 		return errno == ENOENT ? -ESRCH : -errno;
-	errno = 0;
-	while (!rc && getline(&line, &size, f) > 0) {
-		line[strcspn(line, "\n")] = '\0';
-		rc = add(out, line);
+	while (!rc && (n = read(fd, part, sizeof(part))) != 0) {
+		if (n > 0)
+			rc = add_lines(out, line, &len, sizeof(line), part, n);
+		else if (errno != EINTR)
+			rc = errno == ENOMEM ? -ENOMEM : -ESRCH;
 	}
-	if (!rc && ferror(f))
-		rc = errno == ENOMEM ? -ENOMEM : -ESRCH;
 	if (!rc && !out->n)
 		rc = -ESRCH;
-	free(line);
-	fclose(f);
+	close(fd);
 	return rc;
 }
 
 void vmas_free(struct vmas *vmas)
 {
-	free(vmas->v);
+	mem_free(vmas->v, vmas->cap * sizeof(*vmas->v));
 	vmas->v = NULL;
 	vmas->n = vmas->cap = 0;
 }

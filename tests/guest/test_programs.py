@@ -9,7 +9,7 @@ from conftest import LOGS
 
 HERE = Path(__file__).parent
 # programs with a test of their own
-ELSEWHERE = {"burst", "mapcost", "onepage", "steady", "views", "writer"}
+ELSEWHERE = {"burst", "mapcost", "memsum", "onepage", "steady", "views", "writer"}
 # they go through the backends themselves
 ALL_AT_ONCE = {"backends", "self"}
 PROGRAMS = sorted({p.stem for p in HERE.glob("*.c")} - ELSEWHERE)

@@ -62,8 +62,8 @@ def test_a_log_on_two_processors(machines, rows, log):
     result = soaking.Result("2cpu", log)
     rows.append(result)
     with soaking.prepared(m):
-        assert not soaking.run(m, result, 30_000, seed=2)
-    sound(result, 30_000)
+        assert not soaking.run(m, result, 20_000, seed=2)
+    sound(result, 20_000)
 
 
 @pytest.mark.parametrize("backend", BY_DESIGN)

@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Feeds CRIU's incremental dumps with what libooh's trackers say, in place of the
+ * kernel's soft-dirty bits. The trackers are kept by ooh-holder. Which round of a
+ * tracker an image directory belongs to is written there, in the file "ooh-marks",
+ * when all images are complete; a dump whose parent directory has no (good) mark
+ * of a process takes all of it for dirty. ooh-criu(7) tells the whole.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "criu-log.h"
+#include "criu-plugin.h"
+#include "cr_options.h"
+#include "pid.h"
+
+#include "client.h"
+
+#ifdef LOG_PREFIX
+#undef LOG_PREFIX
+#endif
+#define LOG_PREFIX "ooh_plugin: "
+
+#define MARKS	   "ooh-marks"
+#define MARKS_HEAD "ooh-marks 1\n"
+#define MARKS_END  "end\n"
+#define PAGE	   4096ULL
+#define MAX_DEPTH  64
+#define WORD	   (8 * sizeof(unsigned long))
+
+struct task {
+	struct task *next;
+	int pid;
+	bool all; /* everything is dirty */
+	bool marked;
+	struct hold_mark mark; /* of the round that this dump has ended */
+	struct ooh_range *ranges;
+	size_t n;
+};
+
+struct parent_mark {
+	int pid;
+	struct hold_mark mark;
+};
+
+static bool disabled = true;
+static bool goes_on; /* the processes run on afterwards */
+static char backend[32];
+static struct hold_client holder = { .fd = -1 };
+static struct task *tasks;
+static struct parent_mark *parent;
+static size_t nparent;
+
+/* ---- marks */
+
+static void write_mark(FILE *f, const struct task *t)
+{
+	unsigned int i;
+
+	fprintf(f, "%d ", t->pid);
+	for (i = 0; i < sizeof(t->mark.tracker); i++)
+		fprintf(f, "%02x", t->mark.tracker[i]);
+	fprintf(f, " %llu\n", (unsigned long long)t->mark.round);
+}
+
+static void forget_marks(void)
+{
+	if (unlinkat(criu_get_image_dir(), MARKS, 0) && errno != ENOENT)
+		pr_perror("Can't remove the old %s", MARKS);
+}
+
+/* Only a whole file has its last line; without it the next dump takes everything. */
+static void write_marks(void)
+{
+	int fd =
+		openat(criu_get_image_dir(), MARKS, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
+	struct task *t;
+	bool bad;
+
+	if (!f) {
+		if (fd >= 0)
+			close(fd);
+		pr_pwarn("Can't create %s, the next dump will take everything", MARKS);
+		return;
+	}
+	fputs(MARKS_HEAD, f);
+	for (t = tasks; t; t = t->next)
+		if (t->marked)
+			write_mark(f, t);
+	fputs(MARKS_END, f);
+	bad = ferror(f);
+	if (fclose(f) || bad) {
+		pr_pwarn("Can't write %s, the next dump will take everything", MARKS);
+		forget_marks();
+	}
+}
+
+static bool parse_mark(const char *line, struct parent_mark *m)
+{
+	unsigned long long round;
+	char hex[33];
+	int i, end = 0;
+
+	if (sscanf(line, "%d %32[0-9a-f] %llu%n", &m->pid, hex, &round, &end) != 3 ||
+	    strlen(hex) != 32 || strcmp(line + end, "\n"))
+		return false;
+	for (i = 0; i < 16; i++)
+		if (sscanf(hex + 2 * i, "%2hhx", &m->mark.tracker[i]) != 1)
+			return false;
+	m->mark.round = round;
+	return true;
+}
+
+static bool read_lines(FILE *f)
+{
+	char line[128];
+
+	if (!fgets(line, sizeof(line), f) || strcmp(line, MARKS_HEAD))
+		return false;
+	while (fgets(line, sizeof(line), f)) {
+		struct parent_mark m, *v;
+
+		if (!strcmp(line, MARKS_END))
+			return true;
+		v = realloc(parent, (nparent + 1) * sizeof(*v));
+		if (!v)
+			return false;
+		parent = v;
+		if (!parse_mark(line, &m))
+			return false;
+		parent[nparent++] = m;
+	}
+	return false;
+}
+
+/* The rounds that the parent images belong to. None is known if anything is odd. */
+static void read_marks(void)
+{
+	int fd = openat(criu_get_image_dir(), "parent/" MARKS, O_RDONLY | O_CLOEXEC);
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
+
+	if (!f) {
+		if (fd >= 0)
+			close(fd);
+		pr_info("The parent images have no %s, everything is dirty\n", MARKS);
+		return;
+	}
+	if (!read_lines(f)) {
+		pr_warn("%s of the parent images is not whole, everything is dirty\n", MARKS);
+		nparent = 0;
+	}
+	fclose(f);
+}
+
+static const struct hold_mark *parent_mark(int pid)
+{
+	size_t i;
+
+	for (i = 0; i < nparent; i++)
+		if (parent[i].pid == pid)
+			return &parent[i].mark;
+	return NULL;
+}
+
+/* ---- tasks */
+
+static void collect(struct task *t)
+{
+	const struct hold_mark *since = parent_mark(t->pid);
+	struct hold_reply reply;
+	int rc;
+
+	t->all = true;
+	/* What is dumped for the last time needs no tracker that it does not have. */
+	if (!since && !goes_on) {
+		pr_info("No mark of %d, everything is dirty\n", t->pid);
+		return;
+	}
+	rc = hold_call(&holder, HOLD_COLLECT, t->pid, backend, since, &reply, &t->ranges);
+	t->n = rc ? 0 : reply.ranges;
+	t->all = rc || reply.all;
+	t->marked = !rc;
+	t->mark = reply.mark;
+	if (rc)
+		pr_warn("%d is not tracked, everything is dirty: %s\n", t->pid, reply.reason);
+	else if (reply.all)
+		pr_info("Everything of %d is dirty: %s\n", t->pid, reply.reason);
+	else
+		pr_info("%d has written to %zu ranges since round %llu\n", t->pid, t->n,
+			(unsigned long long)since->round);
+}
+
+/*
+ * The first use ends the round of a process. It is frozen by then and stays so until its
+ * pages have been taken: what is written from now on belongs to the next round.
+ */
+static struct task *get_task(int pid)
+{
+	struct task *t;
+
+	for (t = tasks; t; t = t->next)
+		if (t->pid == pid)
+			return t;
+	t = calloc(1, sizeof(*t));
+	if (!t)
+		return NULL;
+	t->pid = pid;
+	t->next = tasks;
+	tasks = t;
+	collect(t);
+	return t;
+}
+
+static int ooh_reset_dirty_track(int pid)
+{
+	if (disabled)
+		return -ENOTSUP;
+	return get_task(pid) ? 0 : -ENOMEM;
+}
+CR_PLUGIN_REGISTER_HOOK(CR_PLUGIN_HOOK__RESET_DIRTY_TRACK, ooh_reset_dirty_track)
+
+static void set_bits(unsigned long *map, uint64_t first, uint64_t end)
+{
+	while (first < end) {
+		if (first % WORD || end - first < WORD) {
+			map[first / WORD] |= 1UL << first % WORD;
+			first++;
+		} else {
+			map[first / WORD] = ~0UL;
+			first += WORD;
+		}
+	}
+}
+
+static int ooh_get_dirty_map(int pid, uint64_t start, uint64_t end, unsigned long *map)
+{
+	size_t low = 0, high;
+	struct task *t;
+
+	if (disabled)
+		return -ENOTSUP;
+	if (start == end)
+		return 0;
+	t = get_task(pid);
+	if (!t || t->all) {
+		set_bits(map, 0, (end - start + PAGE - 1) / PAGE);
+		return 0;
+	}
+	/* the first range that ends behind start */
+	for (high = t->n; low < high;) {
+		size_t mid = low + (high - low) / 2;
+
+		if (t->ranges[mid].end <= start)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	for (; low < t->n && t->ranges[low].start < end; low++) {
+		uint64_t from = t->ranges[low].start, to = t->ranges[low].end;
+
+		from = from < start ? start : from;
+		to = to > end ? end : to;
+		set_bits(map, (from - start) / PAGE, (to - start + PAGE - 1) / PAGE);
+	}
+	return 0;
+}
+CR_PLUGIN_REGISTER_HOOK(CR_PLUGIN_HOOK__GET_DIRTY_MAP, ooh_get_dirty_map)
+
+/* ---- begin and end */
+
+/*
+ * Trackers that are there before the processes are frozen cost no frozen time, and
+ * the native ones cannot attach to a process that CRIU traces.
+ */
+static void open_tree(int pid, int depth)
+{
+	struct hold_reply reply;
+	struct dirent *e;
+	char path[300];
+	int child;
+	DIR *d;
+
+	if (hold_call(&holder, HOLD_OPEN, pid, backend, NULL, &reply, NULL))
+		pr_info("Can't track %d yet: %s\n", pid, reply.reason);
+	if (holder.fd < 0 || depth == MAX_DEPTH)
+		return;
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	d = opendir(path);
+	while (d && (e = readdir(d))) {
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/%d/task/%s/children", pid, e->d_name);
+		f = fopen(path, "re");
+		while (f && fscanf(f, "%d", &child) == 1)
+			open_tree(child, depth + 1);
+		if (f)
+			fclose(f);
+	}
+	if (d)
+		closedir(d);
+}
+
+static int ooh_plugin_init(int stage)
+{
+	bool wanted = stage == CR_PLUGIN_STAGE__PRE_DUMP || opts.track_mem;
+	char why[OOH_REASON_LEN];
+
+	if (stage == CR_PLUGIN_STAGE__RESTORE)
+		return 0;
+	if (hold_backend(getenv("OOH_BACKEND"), backend, sizeof(backend), why, sizeof(why))) {
+		if (wanted)
+			pr_warn("disabled: %s\n", why);
+		else
+			pr_info("disabled: %s\n", why);
+		return 0;
+	}
+	disabled = false;
+	goes_on = stage == CR_PLUGIN_STAGE__PRE_DUMP || opts.final_state != TASK_DEAD;
+	/* criu check asks for no process */
+	if (!opts.tree_id)
+		return 0;
+	forget_marks();
+	if (!wanted)
+		return 0;
+	pr_info("backend %s\n", backend);
+	if (hold_connect(&holder, why, sizeof(why)))
+		pr_warn("There is no holder, everything is dirty: %s\n", why);
+	else if (goes_on)
+		open_tree(opts.tree_id, 0);
+	if (opts.img_parent)
+		read_marks();
+	return 0;
+}
+
+static void ooh_plugin_fini(int stage, int ret)
+{
+	struct task *t;
+
+	/* Lazy pages are in no image, so it cannot be anybody's parent. */
+	if (!disabled && !ret && tasks && goes_on && !opts.lazy_pages)
+		write_marks();
+	while ((t = tasks)) {
+		tasks = t->next;
+		free(t->ranges);
+		free(t);
+	}
+	free(parent);
+	parent = NULL;
+	nparent = 0;
+	hold_close(&holder);
+	disabled = true;
+}
+
+CR_PLUGIN_REGISTER("ooh_plugin", ooh_plugin_init, ooh_plugin_fini)

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What was written, round by round: which pages are dirty since round N? */
+#ifndef OOH_ROUNDS_H
+#define OOH_ROUNDS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <ooh.h>
+
+#define ROUNDS_KEPT  16
+#define ROUND_RANGES (1u << 20) /* more in one entry: all is dirty */
+
+struct round {
+	uint64_t last; /* the rounds behind the entry before up to this one */
+	bool all;      /* it is not known what was written */
+	struct ooh_range *v;
+	size_t n;
+};
+
+/*
+ * A mark is the number of a round that has ended. Whoever took the pages at mark
+ * M asks later what was written since M, that is in the rounds M + 1 ... now.
+ */
+struct rounds {
+	struct round v[ROUNDS_KEPT];
+	unsigned int n;
+	uint64_t now; /* rounds that have ended */
+};
+
+void rounds_add(struct rounds *r, const struct ooh_range *v, size_t n, bool all);
+bool rounds_since(const struct rounds *r, uint64_t mark, struct ooh_range **out, size_t *n);
+void rounds_free(struct rounds *r);
+
+#endif

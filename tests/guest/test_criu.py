@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""CRIU with our plugin in the guest: what was dumped step by step comes back as it was."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parent.parent.parent
+HERE = TOP / "tests" / "guest"
+CHANGERS = "/usr/lib/ooh/tests/changers"
+
+
+def test_check_reports_it(vm):
+    assert "Memory is tracked by ooh_plugin" in vm.good("criu check --feature mem_dirty_track")
+
+
+def test_without_the_module_it_says_so(module):
+    vm = module()
+    # CRIU goes by the kernel's soft-dirty bits then
+    out = vm.good("rmmod ooh; criu check --feature mem_dirty_track 2>&1; sleep 100 </dev/null >/dev/null 2>&1 & p=$!; sleep 0.3;"
+                  "mkdir 1; criu pre-dump -t $p -D 1 -o log; cat 1/log; ls 1; kill $p; insmod /usr/lib/ooh/ooh.ko")
+    assert "mem_dirty_track is supported" in out and "tracked by" not in out
+    assert re.search(r"ooh_plugin: disabled: .*/dev/ooh is absent: the module ooh is not loaded", out)
+    assert "ooh-marks" not in out
+
+
+@pytest.mark.parametrize("options, way", [
+    ("", "store"), ("", "map-over"), ("", "fork"), ("-m read", "protect"), ("-c", "move"),
+])
+def test_memory_is_the_same(vm, options, way):
+    """Pre-dumped while it changes, stopped, dumped, restored twice: each page is compared."""
+    r = vm.sh(f"ROUNDS='1 2' ./criu-round {options} d {CHANGERS} {way}; rc=$?; grep -h 'ooh_plugin: ' d/*/log; exit $rc",
+              into=[HERE / "criu-round"])
+    assert r.returncode == 0, r.stdout + r.stderr
+    assert "same memory" in r.stdout
+    # the plugin, not everything that could be
+    assert len(re.findall(r"has written to \d+ ranges since round", r.stdout)) >= 3, r.stdout
+    first, *later = map(int, re.search(r"pages written: ([\d ]+)", r.stdout).group(1).split())
+    if way != "fork":
+        assert all(n < first for n in later)
+
+
+def test_what_can_go_wrong(vm):
+    r = vm.sh("./criu-faults", into=[HERE / "criu-faults"])
+    assert r.returncode == 0, r.stdout + r.stderr
+    assert r.stdout.count("ok:") == 8
+
+
+def test_redis_is_restored(vm):
+    r = vm.sh("PAUSE=0.3 ./redis-checkpoint out 10000 3 200 spml", into=[TOP / "demo" / "redis-checkpoint"])
+    assert r.returncode == 0, r.stderr
+    assert len(re.findall(r"10000 keys, \d+ acknowledged changes, 0 wrong", r.stderr)) == 2
+    assert len(re.findall(r"has written to \d+ ranges since round", r.stderr)) == 2
+
+
+def test_checkpoint_and_restore(vm):
+    """ooh checkpoint is killed with a criu half way; ooh restore brings the last complete one back."""
+    # changers ends with its parent, which ooh is in the beginning and criu at last
+    writer = "mawk 'BEGIN { for (;;) { i++; a[i % 5000] = i } }'"
+    out = vm.good(
+        f"ooh checkpoint -e 0.3 -l 4 d -- {writer} >log & c=$!; until grep -q 'checkpoint 3' log; do sleep 0.1; done;"
+        "kill -KILL $c; sleep 2; p=$(sed -n 's/^process //p' log); kill -KILL $p; sleep 0.5; ls d; ooh restore d;"
+        "sleep 0.3; cat /proc/$p/comm; ooh checkpoint -e 0.1 -n 1 d -p $p; kill -KILL $p; sleep 0.5; ooh restore d; kill -KILL $p",
+        timeout=200)
+    assert len(re.findall(r"^checkpoint \d+: process \d+$", out, re.M)) == 2
+    assert "mawk" in out
