@@ -189,28 +189,6 @@ int hold_connect(struct hold_client *c, char *why, size_t size)
 	return c->fd < 0 ? -1 : 0;
 }
 
-static bool transfer(int fd, void *data, size_t size, bool out)
-{
-	char *at = data;
-
-	while (size) {
-		ssize_t n = out ? send(fd, at, size, MSG_NOSIGNAL) : recv(fd, at, size, 0);
-
-		if (n <= 0)
-			return false;
-		at += n;
-		size -= n;
-	}
-	return true;
-}
-
-static uint64_t pid_ns(void)
-{
-	struct stat st;
-
-	return stat("/proc/self/ns/pid", &st) ? 0 : st.st_ino;
-}
-
 static bool take_ranges(int fd, const struct hold_reply *reply, struct ooh_range **ranges)
 {
 	if (!reply->ranges)
@@ -218,7 +196,7 @@ static bool take_ranges(int fd, const struct hold_reply *reply, struct ooh_range
 	if (!ranges || reply->ranges > MAX_RANGES)
 		return false;
 	*ranges = malloc(reply->ranges * sizeof(**ranges));
-	return *ranges && transfer(fd, *ranges, reply->ranges * sizeof(**ranges), false);
+	return *ranges && hold_transfer(fd, *ranges, reply->ranges * sizeof(**ranges), false);
 }
 
 /*
@@ -228,7 +206,9 @@ static bool take_ranges(int fd, const struct hold_reply *reply, struct ooh_range
 int hold_call(struct hold_client *c, enum hold_op op, int pid, const char *backend,
 	      const struct hold_mark *mark, struct hold_reply *reply, struct ooh_range **ranges)
 {
-	struct hold_request q = { .magic = HOLD_MAGIC, .op = op, .pid = pid, .pid_ns = pid_ns() };
+	struct hold_request q = {
+		.magic = HOLD_MAGIC, .op = op, .pid = pid, .pid_ns = hold_pid_ns()
+	};
 
 	memset(reply, 0, sizeof(*reply));
 	if (ranges)
@@ -238,8 +218,8 @@ int hold_call(struct hold_client *c, enum hold_op op, int pid, const char *backe
 		q.mark = *mark;
 	}
 	snprintf(q.backend, sizeof(q.backend), "%s", backend);
-	if (c->fd >= 0 && transfer(c->fd, &q, sizeof(q), true) &&
-	    transfer(c->fd, reply, sizeof(*reply), false) && reply->magic == HOLD_MAGIC &&
+	if (c->fd >= 0 && hold_transfer(c->fd, &q, sizeof(q), true) &&
+	    hold_transfer(c->fd, reply, sizeof(*reply), false) && reply->magic == HOLD_MAGIC &&
 	    take_ranges(c->fd, reply, ranges)) {
 		reply->reason[sizeof(reply->reason) - 1] = '\0';
 		if (reply->error && !reply->reason[0])

@@ -14,7 +14,6 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -188,30 +187,6 @@ static void serve(const struct hold_request *q, struct hold_reply *reply, struct
 			 (unsigned long long)q->mark.round, (unsigned long long)h->rounds.now);
 }
 
-static bool transfer(int fd, void *data, size_t size, bool out)
-{
-	char *at = data;
-
-	while (size) {
-		ssize_t n = out ? send(fd, at, size, MSG_NOSIGNAL) : recv(fd, at, size, 0);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return false;
-		at += n;
-		size -= n;
-	}
-	return true;
-}
-
-static uint64_t pid_ns(void)
-{
-	struct stat st;
-
-	return stat("/proc/self/ns/pid", &st) ? 0 : st.st_ino;
-}
-
 /* One request of a client. false: the end of it. */
 static bool answer(int fd)
 {
@@ -220,10 +195,10 @@ static bool answer(int fd)
 	struct hold_request q;
 	bool good;
 
-	if (!transfer(fd, &q, sizeof(q), false) || q.magic != HOLD_MAGIC)
+	if (!hold_transfer(fd, &q, sizeof(q), false) || q.magic != HOLD_MAGIC)
 		return false;
 	q.backend[sizeof(q.backend) - 1] = '\0';
-	if (q.pid_ns != pid_ns()) {
+	if (q.pid_ns != hold_pid_ns()) {
 		reply.error = -EXDEV;
 		reply.all = 1;
 		snprintf(reply.reason, sizeof(reply.reason),
@@ -231,8 +206,8 @@ static bool answer(int fd)
 	} else {
 		serve(&q, &reply, &ranges);
 	}
-	good = transfer(fd, &reply, sizeof(reply), true) &&
-	       transfer(fd, ranges, reply.ranges * sizeof(*ranges), true);
+	good = hold_transfer(fd, &reply, sizeof(reply), true) &&
+	       hold_transfer(fd, ranges, reply.ranges * sizeof(*ranges), true);
 	free(ranges);
 	return good;
 }

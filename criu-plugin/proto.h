@@ -7,6 +7,8 @@
 #ifndef OOH_PROTO_H
 #define OOH_PROTO_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <ooh.h>
 
@@ -43,5 +45,9 @@ struct hold_reply {
 	uint64_t ranges;
 	char reason[OOH_REASON_LEN];
 };
+
+/* All of it, either way. false: the other end is gone, or an error. */
+bool hold_transfer(int fd, void *data, size_t size, bool out);
+uint64_t hold_pid_ns(void);
 
 #endif
