@@ -63,7 +63,8 @@ static bool put(const char *p, size_t n)
 	return true;
 }
 
-static int next(void)
+/* Something to read is in the buffer. */
+static bool more(void)
 {
 	while (at == have) {
 		ssize_t n = recv(sock, in, sizeof(in), 0);
@@ -71,43 +72,74 @@ static int next(void)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return -1;
+			return false;
 		have = n;
 		at = 0;
 	}
-	return (unsigned char)in[at++];
+	return true;
+}
+
+static bool get(char *p, size_t n)
+{
+	while (n) {
+		size_t part;
+
+		if (!more())
+			return false;
+		part = have - at < n ? have - at : n;
+		memcpy(p, in + at, part);
+		at += part;
+		p += part;
+		n -= part;
+	}
+	return true;
 }
 
 static bool line(char *out, size_t max)
 {
 	size_t n = 0;
-	int c;
+	char c = 0;
 
-	while ((c = next()) >= 0 && c != '\n')
-		if (c != '\r' && n + 1 < max)
+	while (c != '\n') {
+		if (!more())
+			return false;
+		c = in[at++];
+		if (c != '\n' && c != '\r' && n + 1 < max)
 			out[n++] = c;
+	}
 	out[n] = '\0';
-	return c >= 0;
+	return true;
 }
 
-/* What version v of key k is */
+/* What version v of key k is: bytes of any value, the server takes all. */
 static void value(char *p, long k, uint32_t v)
 {
 	uint64_t x = k * 0x9e3779b97f4a7c15u + v * 0xbf58476d1ce4e5b9u + 1;
 	long i;
 
-	for (i = 0; i < size; i++) {
+	for (i = 0; i < size; i += sizeof(x)) {
 		x ^= x << 13;
 		x ^= x >> 7;
 		x ^= x << 17;
-		p[i] = 'a' + x % 26;
+		memcpy(p + i, &x, size - i < (long)sizeof(x) ? (size_t)(size - i) : sizeof(x));
 	}
 }
 
-static bool set(long k, uint32_t v)
+static char *out;
+static size_t pending;
+
+static bool flush(void)
 {
-	char *cmd = malloc(size + 128), key[32];
-	bool ok;
+	size_t n = pending;
+
+	pending = 0;
+	return put(out, n);
+}
+
+/* Puts the command behind those that wait for flush(), of which a batch has room. */
+static void set(long k, uint32_t v)
+{
+	char *cmd = out + pending, key[32];
 	int n;
 
 	snprintf(key, sizeof(key), "key:%ld", k);
@@ -115,9 +147,7 @@ static bool set(long k, uint32_t v)
 	value(cmd + n, k, v);
 	memcpy(cmd + n + size, "\r\n", 2);
 	sent[k] = v;
-	ok = put(cmd, n + size + 2);
-	free(cmd);
-	return ok;
+	pending += n + size + 2;
 }
 
 static bool set_acked(long k)
@@ -136,8 +166,9 @@ static bool fill(void)
 
 	for (k = 0; k < keys; k += BATCH) {
 		for (i = k; i < k + BATCH && i < keys; i++)
-			if (!set(i, acked[i] + 1))
-				return false;
+			set(i, acked[i] + 1);
+		if (!flush())
+			return false;
 		for (i = k; i < k + BATCH && i < keys; i++)
 			if (!set_acked(i))
 				return false;
@@ -173,7 +204,8 @@ static void run(long rate)
 			x ^= x >> 7;
 			x ^= x << 17;
 			k = x % keys;
-			if (!set(k, acked[k] + 1) || !set_acked(k))
+			set(k, acked[k] + 1);
+			if (!flush() || !set_acked(k))
 				return;
 			due--;
 		}
@@ -184,17 +216,10 @@ static void run(long rate)
 static bool check_one(long k, char *got, char *want)
 {
 	char reply[64];
-	long i;
 
-	if (!line(reply, sizeof(reply)) || reply[0] != '$' || atol(reply + 1) != size)
+	if (!line(reply, sizeof(reply)) || reply[0] != '$' || atol(reply + 1) != size ||
+	    !get(got, size + 2))
 		return false;
-	for (i = 0; i < size + 2; i++) {
-		int c = next();
-
-		if (c < 0)
-			return false;
-		got[i] = c;
-	}
 	value(want, k, acked[k]);
 	if (!memcmp(got, want, size))
 		return true;
@@ -204,16 +229,17 @@ static bool check_one(long k, char *got, char *want)
 
 static int check(void)
 {
-	char *got = malloc(size + 2), *want = malloc(size), cmd[64], key[32], reply[64];
+	char *got = malloc(size + 2), *want = malloc(size), key[32], reply[64];
 	long k, i, wrong = 0, changes = 0;
 
 	for (k = 0; k < keys; k += BATCH) {
 		for (i = k; i < k + BATCH && i < keys; i++) {
 			snprintf(key, sizeof(key), "key:%ld", i);
-			if (!put(cmd, sprintf(cmd, "*2\r\n$3\r\nGET\r\n$%zu\r\n%s\r\n", strlen(key),
-					      key)))
-				return 3;
+			pending += sprintf(out + pending, "*2\r\n$3\r\nGET\r\n$%zu\r\n%s\r\n",
+					   strlen(key), key);
 		}
+		if (!flush())
+			return 3;
 		for (i = k; i < k + BATCH && i < keys; i++) {
 			changes += acked[i];
 			if (check_one(i, got, want))
@@ -258,8 +284,9 @@ int main(int argc, char **argv)
 	size = atol(a[3]);
 	acked = calloc(keys, sizeof(*acked));
 	sent = calloc(keys, sizeof(*sent));
+	out = malloc(BATCH * (size + 128));
 	signal(SIGTERM, on_term);
-	if (!acked || !sent || !dial(atoi(a[1]))) {
+	if (!out || !acked || !sent || !dial(atoi(a[1]))) {
 		perror("redis-load");
 		return 3;
 	}

@@ -48,10 +48,10 @@ def test_what_can_go_wrong(vm):
 
 
 def test_redis_is_restored(vm):
-    r = vm.sh("PAUSE=0.3 ./redis-checkpoint out 10000 3 200 spml", into=[TOP / "demo" / "redis-checkpoint"])
+    r = vm.sh("PAUSE=0.3 ./redis-checkpoint out 10000 3 200 spml epml", into=[TOP / "demo" / "redis-checkpoint"])
     assert r.returncode == 0, r.stderr
-    assert len(re.findall(r"10000 keys, \d+ acknowledged changes, 0 wrong", r.stderr)) == 2
-    assert len(re.findall(r"has written to \d+ ranges since round", r.stderr)) == 2
+    assert len(re.findall(r"10000 keys, \d+ acknowledged changes, 0 wrong", r.stderr)) == 3
+    assert len(re.findall(r"has written to \d+ ranges since round", r.stderr)) == 4
 
 
 def test_checkpoint_and_restore(vm):
