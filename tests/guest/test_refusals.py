@@ -11,6 +11,13 @@ import pytest
 REFUSED = Path(os.environ["OOH_BUILD"]) / "dom0" / "refused"
 
 
+def create(m, spml, setting=""):
+    """A domain like the guest, created and taken away again"""
+    return m.dom0("grep -v '^name\\|^memory\\|^ramdisk\\|^spml' /guest/xl.cfg >/tmp/other.cfg; "
+                  f"printf '%s\\n' 'name=\"other\"' memory=128 spml={spml} '{setting}' >>/tmp/other.cfg; "
+                  "xl create -p /tmp/other.cfg; s=$?; xl destroy other 2>/dev/null; exit $s", timeout=120)
+
+
 @pytest.mark.parametrize("setting, words", [
     ("nestedhvm=1", "nested"),
     ('altp2m="external"', "altp2m"),
@@ -21,12 +28,7 @@ def test_creation(machines, setting, words):
     """On a Xen that grants each of these to a domain without spml=1. The last one differs by
     nothing else and is granted."""
     m = machines("nospml")
-    made = {}
-    for spml in ("0", "1"):
-        r = m.dom0("grep -v '^name\\|^memory\\|^ramdisk\\|^spml' /guest/xl.cfg >/tmp/other.cfg; "
-                   f"printf '%s\\n' 'name=\"other\"' memory=128 spml={spml} '{setting}' >>/tmp/other.cfg; "
-                   "xl create -p /tmp/other.cfg; s=$?; xl destroy other 2>/dev/null; exit $s", timeout=120)
-        made[spml] = r
+    made = {spml: create(m, spml, setting) for spml in ("0", "1")}
     assert made["0"].returncode == 0, made["0"].stderr
     if words is None:
         assert made["1"].returncode == 0, made["1"].stderr
@@ -34,6 +36,15 @@ def test_creation(machines, setting, words):
         assert made["1"].returncode != 0
         assert words.lower() in made["1"].stderr.lower()
         assert "spml" in made["1"].stderr.lower()
+
+
+def test_creation_without_vpids(machines):
+    """Without VPIDs Xen's VM entries leave out the flush that arming relies on."""
+    m = machines("novpid")
+    made = {spml: create(m, spml) for spml in ("0", "1")}
+    assert made["0"].returncode == 0, made["0"].stderr
+    assert made["1"].returncode != 0
+    assert "Cannot enable SPML, because VPIDs aren't in use" in m.dom0("xl dmesg").stdout
 
 
 def test_a_running_domain(machines):
