@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A process whose memory changes in one way, given by name, again and again. Prints
- * "ready" and changes until it is ended.
+ * changers WAY [PAGES]: a process whose memory changes in one way, given by name, again and
+ * again; of how many pages may be given for some. Prints "ready" and changes until it is ended.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -16,9 +16,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PAGE  4096UL
-#define PAGES 512UL
+#define PAGE 4096UL
 
+static unsigned long pages = 512;
 static char *area;
 static unsigned int seed = 1;
 
@@ -33,7 +33,7 @@ static char *map(size_t len, int flags)
 
 static char *any_page(void)
 {
-	return area + rand_r(&seed) % PAGES * PAGE;
+	return area + rand_r(&seed) % pages * PAGE;
 }
 
 static void store(void)
@@ -41,12 +41,20 @@ static void store(void)
 	any_page()[rand_r(&seed) % PAGE]++;
 }
 
+static void sweep(void)
+{
+	unsigned long i;
+
+	for (i = 0; i < pages; i++)
+		area[i * PAGE]++;
+}
+
 static void *writer(void *arg)
 {
 	unsigned int mine = (uintptr_t)arg;
 
 	for (;;) {
-		__atomic_fetch_add(area + rand_r(&mine) % PAGES * PAGE, 1, __ATOMIC_RELAXED);
+		__atomic_fetch_add(area + rand_r(&mine) % pages * PAGE, 1, __ATOMIC_RELAXED);
 		usleep(100);
 	}
 	return NULL;
@@ -271,7 +279,7 @@ static void signals(void)
 
 static void *short_lived(void *arg)
 {
-	__atomic_fetch_add(area + (uintptr_t)arg % PAGES * PAGE, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(area + (uintptr_t)arg % pages * PAGE, 1, __ATOMIC_RELAXED);
 	return NULL;
 }
 
@@ -298,6 +306,7 @@ static const struct {
 	{ "heap", heap },     { "stack", stack },	  { "fork", forks },
 	{ "shared", shared }, { "protect", protect },	  { "file", file },
 	{ "huge", huge },     { "signals", signals },	  { "spawn", spawn },
+	{ "sweep", sweep },
 };
 
 int main(int argc, char **argv)
@@ -305,8 +314,10 @@ int main(int argc, char **argv)
 	size_t i;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	area = map(PAGES * PAGE, MAP_PRIVATE);
-	memset(area, 1, PAGES * PAGE);
+	if (argc > 2)
+		pages = strtoul(argv[2], NULL, 0);
+	area = map(pages * PAGE, MAP_PRIVATE);
+	memset(area, 1, pages * PAGE);
 	for (i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
 		if (argc < 2 || strcmp(ways[i].name, argv[1]))
 			continue;
