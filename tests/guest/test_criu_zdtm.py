@@ -65,7 +65,7 @@ def test_every_way(vm, backend, options):
 @pytest.mark.parametrize("backend", LOGS)
 def test_many_pages(machines, backend):
     """More written between two dumps than the kernel's interfaces take at once, 131,072 pages"""
-    r = machines("big").sh(f"OOH_BACKEND={backend} ./criu-round -n 1 d /usr/lib/ooh/tests/changers sweep 140000; s=$?; rm -rf d; exit $s",
+    r = machines("big").sh(f"SETTLE=5 OOH_BACKEND={backend} ./criu-round -n 1 d /usr/lib/ooh/tests/changers sweep 140000; s=$?; rm -rf d; exit $s",
                            into=[TOP / "tests" / "guest" / "criu-round"], timeout=1200)
     assert r.returncode == 0 and "same memory" in r.stdout, r.stdout + r.stderr
     first, last = map(int, re.search(r"pages written: ([\d ]+)", r.stdout).group(1).split())
