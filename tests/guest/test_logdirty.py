@@ -109,6 +109,10 @@ def test_a_range_of_one_page(frame, config, mended):
     """Xen passed over a range of one frame: it did not become log-dirty, and so counted as
     written before anybody wrote to it."""
     f = frame(config, pages=1)
+    # with SPML the log runs all the time: what the buffers hold from before counts as
+    # written when they are next read, so have them read for another range first
+    for _ in range(2):
+        f.tool("vram", f.first + 64, 16)
     f.vram()
     assert f.vram() != mended
     f.settled(f.vram)
