@@ -17,7 +17,7 @@ SOFTWARE = ["pagemap-scan", "uffd-wp", "soft-dirty"]
 
 # how a process can change its memory: tests/host/changers.c
 WAYS = ["store", "threads", "kernel", "map", "map-over", "move", "drop", "drop-read", "drop-shared",
-        "heap", "stack", "fork", "shared", "protect", "file", "huge", "signals", "spawn"]
+        "heap", "stack", "fork", "shared", "protect", "file", "copies", "huge", "signals", "spawn"]
 
 
 class Machine:

@@ -2,12 +2,12 @@
 /*
  * PAGEMAP_SCAN reads and write-protects pages in one atomic step per page; the
  * kernel resolves the write faults alone (UFFD_FEATURE_WP_ASYNC). Needs Linux
- * 6.7 and the private mappings of the process registered with a userfaultfd.
+ * 6.7 and the anonymous mappings of the process registered with a userfaultfd.
  *
  * A mapping that is not registered (new, moved, replaced at the same address)
  * makes the scan fail: then it is registered, and everything in it counts as
- * written. Mappings that cannot be registered, or that others can write without
- * a trace here (shared ones), count as written always.
+ * written. Mappings that cannot be registered, or whose protection would not tell
+ * all that changes (vma_protectable()), count as written always.
  */
 #include <errno.h>
 #include <string.h>
@@ -60,7 +60,7 @@ static int scan_vma(struct scan *s, const struct vma *vma)
 	int rc;
 
 	runs_barrier(&s->new);
-	if (vma->shared)
+	if (!vma_protectable(vma))
 		return pagemap_scan(s->pagemap, vma->start, vma->end, false, RUN_DIRTY, &s->new);
 	/*
 	 * Only what we registered ourselves may be scanned with protection: a
@@ -68,8 +68,6 @@ static int scan_vma(struct scan *s, const struct vma *vma)
 	 */
 	if (ranges_cover(&s->ours, vma->start, vma->end)) {
 		rc = pagemap_scan(s->pagemap, vma->start, vma->end, true, 0, &s->new);
-		if (!rc && vma->file)
-			runs_swapped_are_dirty(&s->new, from);
 		if (!rc)
 			return ranges_add(&s->next_ours, vma->start, vma->end);
 		if (rc != -EPERM)
@@ -114,7 +112,7 @@ static bool watched_by_another(struct scan *s)
 	size_t i;
 
 	for (i = 0; i < s->vmas.n; i++)
-		if (!s->vmas.v[i].shared &&
+		if (vma_protectable(&s->vmas.v[i]) &&
 		    uffd_register(s->uffd, s->vmas.v[i].start, s->vmas.v[i].end) == -EBUSY)
 			return true;
 	return false;

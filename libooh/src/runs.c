@@ -33,18 +33,6 @@ int runs_add(struct runs *r, uint64_t start, uint64_t end, unsigned int state)
 }
 
 /*
- * For mappings of files under userfaultfd protection: a page that was copied on write
- * and swapped out looks the same as one that was dropped, as its entry keeps the
- * mark of being protected.
- */
-void runs_swapped_are_dirty(struct runs *r, size_t from)
-{
-	for (; from < r->n; from++)
-		if (r->v[from].state & RUN_SWAPPED)
-			r->v[from].state |= RUN_DIRTY;
-}
-
-/*
  * May the content of a page have changed on the way from one state to the
  * other? 0 stands for: not there.
  */

@@ -27,7 +27,6 @@ struct runs {
 
 void runs_barrier(struct runs *r);
 int runs_add(struct runs *r, uint64_t start, uint64_t end, unsigned int state);
-void runs_swapped_are_dirty(struct runs *r, size_t from);
 int runs_diff(const struct runs *old, const struct runs *new, struct ranges *dirty);
 void runs_swap(struct runs *a, struct runs *b);
 void runs_clear(struct runs *r);

@@ -143,13 +143,11 @@ static int wp_vma(struct wp *w, const struct vma *vma)
 	int rc;
 
 	runs_barrier(&w->new);
-	if (vma->shared)
+	if (!vma_protectable(vma))
 		return read_pages(w, vma, RUN_DIRTY);
 	if (!ranges_cover(&w->ours, vma->start, vma->end))
 		return new_vma(w, vma);
 	rc = read_pages(w, vma, 0);
-	if (!rc && vma->file)
-		runs_swapped_are_dirty(&w->new, from);
 	for (i = from; !rc && i < w->new.n; i++)
 		if (w->new.v[i].state & RUN_DIRTY)
 			rc = uffd_protect(w->uffd, w->new.v[i].start, w->new.v[i].end, true);
@@ -188,7 +186,7 @@ static bool watched_by_another(struct wp *w)
 	size_t i;
 
 	for (i = 0; i < w->vmas.n; i++)
-		if (!w->vmas.v[i].shared &&
+		if (vma_protectable(&w->vmas.v[i]) &&
 		    uffd_register(w->uffd, w->vmas.v[i].start, w->vmas.v[i].end) == -EBUSY)
 			return true;
 	return false;

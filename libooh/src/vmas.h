@@ -21,6 +21,18 @@ struct vmas {
 	size_t n, cap;
 };
 
+/*
+ * Can write protection by userfaultfd tell what was written? Not in shared memory, which
+ * others write by mappings of their own. Not in a file's private mapping either: the mark
+ * of a protected page outlives the page (dropped, reclaimed), and the copy made by the next
+ * write bears it from the start. Taken off it is when the instruction is tried again; a
+ * thread that is stopped before that leaves new content which counts as clean.
+ */
+static inline bool vma_protectable(const struct vma *vma)
+{
+	return !vma->shared && !vma->file;
+}
+
 int vmas_read(pid_t pid, struct vmas *out);
 void vmas_free(struct vmas *vmas);
 

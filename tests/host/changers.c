@@ -215,6 +215,40 @@ static void protect(void)
 	*p += 1;
 }
 
+static int new_file(void)
+{
+	FILE *f = tmpfile();
+	int fd = f ? fileno(f) : -1;
+
+	if (fd < 0 || ftruncate(fd, 32 * PAGE))
+		exit(2);
+	return fd;
+}
+
+/*
+ * Copies of file pages over and over, each of another content: often the process is
+ * stopped when the copy has been made and the instruction has not been tried again.
+ */
+static void copies(void)
+{
+	static char *private;
+	static int fd;
+	int i;
+
+	if (!private) {
+		fd = new_file();
+		private = mmap(NULL, 32 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	}
+	for (i = 0; i < 500; i++) {
+		size_t at = i % 32 * PAGE;
+
+		madvise(private + at, PAGE, MADV_DONTNEED);
+		if (pwrite(fd, &seed, 4, at + 8) != 4)
+			exit(2);
+		private[at] = rand_r(&seed);
+	}
+}
+
 /* Copies of file pages, dropped again; and the file written behind its mappings. */
 static void file(void)
 {
@@ -223,11 +257,7 @@ static void file(void)
 	char *p;
 
 	if (!private) {
-		FILE *f = tmpfile();
-
-		fd = f ? fileno(f) : -1;
-		if (fd < 0 || ftruncate(fd, 32 * PAGE))
-			exit(2);
+		fd = new_file();
 		private = mmap(NULL, 32 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 		common = mmap(NULL, 32 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	}
@@ -305,8 +335,8 @@ static const struct {
 	{ "drop", drop },     { "drop-read", drop_read }, { "drop-shared", drop_shared },
 	{ "heap", heap },     { "stack", stack },	  { "fork", forks },
 	{ "shared", shared }, { "protect", protect },	  { "file", file },
-	{ "huge", huge },     { "signals", signals },	  { "spawn", spawn },
-	{ "sweep", sweep },
+	{ "copies", copies }, { "huge", huge },		  { "signals", signals },
+	{ "spawn", spawn },   { "sweep", sweep },
 };
 
 int main(int argc, char **argv)
