@@ -74,7 +74,8 @@ check: host guest packages-check
 	@tests/run $(TESTS)
 
 check-criu: guest packages-check
-	@OOH_LONG=1 tests/run -s tests/guest/test_criu_zdtm.py
+	@rm -f $(BUILD)/criu-zdtm.txt
+	@OOH_LONG=1 tests/run tests/guest/test_criu_zdtm.py tests/guest/test_criu_long.py; s=$$?; cat $(BUILD)/criu-zdtm.txt; exit $$s
 
 bench-criu: guest
 	@bench/criu-table $(BENCH)

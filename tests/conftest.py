@@ -109,7 +109,7 @@ class Machines:
 # An emulator keeps one processor busy, and a machine can serve one test at a time: what
 # shares machines is a group, and groups run side by side (pytest-xdist).
 # Two groups have a machine like the default one: "second" is its twin, from the same snapshot.
-GROUPS = {"tests/guest/test_boehm.py": "second", "tests/guest/test_criu": "second",
+GROUPS = {"tests/guest/test_boehm.py": "second", "tests/guest/test_criu.py": "second", "tests/guest/test_criu_zdtm.py": "second",
           "tests/guest/test_verify.py": "second", "tests/testbed/test_hard.py": "second",
           "tests/testbed/test_configs.py": "machines", "tests/testbed/test_fuzz.py": "machines",
           "tests/guest/test_migration.py": "machines", "tests/host": "host", "tests/vmx": "host",
