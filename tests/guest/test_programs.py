@@ -9,7 +9,7 @@ from conftest import LOGS
 
 HERE = Path(__file__).parent
 # programs with a test of their own
-ELSEWHERE = {"burst", "mapcost", "memsum", "onepage", "steady", "views", "writer"}
+ELSEWHERE = {"burst", "mapcost", "memsum", "migrating", "onepage", "steady", "views", "writer"}
 # they go through the backends themselves
 ALL_AT_ONCE = {"backends", "self"}
 PROGRAMS = sorted({p.stem for p in HERE.glob("*.c")} - ELSEWHERE)
@@ -41,6 +41,15 @@ def test_mapping_costs_less_than_pagemap_scan(module, vm, log):
     print(r.stdout)
     assert r.returncode == 0, r.stdout + r.stderr
     assert r.stdout.count("%") >= 3
+
+
+@pytest.mark.parametrize("backend", [*LOGS, "pagemap-scan", "uffd-wp"])
+def test_a_round_ends_while_pages_move(module, vm, backend):
+    """Not soft-dirty, which misses some of them."""
+    r = vm.exec("/usr/lib/ooh/tests/migrating", backend, "30")
+    print(r.stdout)
+    assert r.returncode == 0, r.stdout + r.stderr
+    assert int(re.search(r": (\d+) of 30 rounds", r.stdout).group(1)) > 0
 
 
 @pytest.mark.parametrize("log", LOGS)
