@@ -98,7 +98,8 @@ int main(int argc, char **argv)
 		during += !!mover;
 		if (mover && waitpid(mover, &rc, 0) != mover)
 			error("waitpid");
-		check(WIFEXITED(rc) && !WEXITSTATUS(rc), "no compaction");
+		if (!WIFEXITED(rc) || WEXITSTATUS(rc))
+			error("compaction");
 		tell(in, out, 'w');
 		n = ooh_collect(t, 0, &v, &flags);
 		if (n < 0 || flags & OOH_ALL_DIRTY)

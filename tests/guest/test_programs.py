@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The C programs of this folder: exit status 0 pass, 1 fail, 77 skip, else an error."""
 
+import os
 import re
 from pathlib import Path
 
@@ -43,10 +44,11 @@ def test_mapping_costs_less_than_pagemap_scan(module, vm, log):
     assert r.stdout.count("%") >= 3
 
 
+@pytest.mark.skipif(not os.environ.get("OOH_LONG"), reason="long: make check-criu")
 @pytest.mark.parametrize("backend", [*LOGS, "pagemap-scan", "uffd-wp"])
 def test_a_round_ends_while_pages_move(module, vm, backend):
     """Not soft-dirty, which misses some of them."""
-    r = vm.exec("/usr/lib/ooh/tests/migrating", backend, "30")
+    r = vm.exec("/usr/lib/ooh/tests/migrating", backend, "30", timeout=800)
     print(r.stdout)
     assert r.returncode == 0, r.stdout + r.stderr
     assert int(re.search(r": (\d+) of 30 rounds", r.stdout).group(1)) > 0
