@@ -2,6 +2,7 @@
 """Fixtures: the emulated machines, and the module in the guest."""
 
 import contextlib
+import os
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,9 @@ VM = TOP / "testbed" / "vm"
 # backends of libooh that read a log of the CPU's, and those of the kernel alone
 LOGS = ["epml", "spml"]
 SOFTWARE = ["pagemap-scan", "uffd-wp", "soft-dirty"]
+
+# for what takes too long for make check
+LONG = pytest.mark.skipif(not os.environ.get("OOH_LONG"), reason="long: make check-criu")
 
 # how a process can change its memory: tests/host/changers.c
 WAYS = ["store", "threads", "kernel", "map", "map-over", "move", "drop", "drop-read", "drop-shared",

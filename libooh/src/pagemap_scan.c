@@ -107,17 +107,6 @@ static int scan_all(struct ooh_tracker *t)
 	return 0;
 }
 
-static bool watched_by_another(struct scan *s)
-{
-	size_t i;
-
-	for (i = 0; i < s->vmas.n; i++)
-		if (vma_protectable(&s->vmas.v[i]) &&
-		    uffd_register(s->uffd, s->vmas.v[i].start, s->vmas.v[i].end) == -EBUSY)
-			return true;
-	return false;
-}
-
 static int scan_attach(struct ooh_tracker *t)
 {
 	struct scan *s = mem_new(sizeof(*s));
@@ -131,11 +120,8 @@ static int scan_attach(struct ooh_tracker *t)
 		s->uffd = rc = uffd_open(t, UFFD_USER_MODE_ONLY, FEATURES);
 	if (rc >= 0)
 		rc = vmas_read(t->pid, &s->vmas);
-	if (!rc && watched_by_another(s))
-		rc = backend_why(t->reason, sizeof(t->reason), -EBUSY,
-				 "another userfaultfd "
-				 "watches memory of process %d: another tracker, or its own",
-				 t->pid);
+	if (!rc)
+		rc = uffd_free_for_us(t, s->uffd, &s->vmas);
 	t->priv = s;
 	if (!rc)
 		rc = scan_all(t);

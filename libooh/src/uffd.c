@@ -156,6 +156,21 @@ int uffd_register(int fd, uint64_t start, uint64_t end)
 	return ioctl(fd, UFFDIO_REGISTER, &arg) ? -errno : 0;
 }
 
+/* 0, or -EBUSY with the reason: what we would protect is watched already. Registers the rest. */
+int uffd_free_for_us(struct ooh_tracker *t, int fd, const struct vmas *vmas)
+{
+	size_t i;
+
+	for (i = 0; i < vmas->n; i++)
+		if (vma_protectable(&vmas->v[i]) &&
+		    uffd_register(fd, vmas->v[i].start, vmas->v[i].end) == -EBUSY)
+			return backend_why(t->reason, sizeof(t->reason), -EBUSY,
+					   "another userfaultfd watches memory of process %d: "
+					   "another tracker, or its own",
+					   t->pid);
+	return 0;
+}
+
 /* ENOENT: something in the range is not registered. ESRCH: the memory is gone. */
 int uffd_protect(int fd, uint64_t start, uint64_t end, bool on)
 {

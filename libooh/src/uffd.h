@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <linux/userfaultfd.h>
 #include "backend.h"
+#include "vmas.h"
 
 /* Newer than the headers of Debian 12 */
 #ifndef UFFD_FEATURE_WP_UNPOPULATED
@@ -20,6 +21,7 @@
 
 int uffd_probe(int flags, uint64_t features, char *why, size_t size);
 int uffd_open(struct ooh_tracker *t, int flags, uint64_t features);
+int uffd_free_for_us(struct ooh_tracker *t, int fd, const struct vmas *vmas);
 int uffd_register(int fd, uint64_t start, uint64_t end);
 int uffd_protect(int fd, uint64_t start, uint64_t end, bool on);
 

@@ -181,17 +181,6 @@ static int wp_all(struct ooh_tracker *t)
 	return 0;
 }
 
-static bool watched_by_another(struct wp *w)
-{
-	size_t i;
-
-	for (i = 0; i < w->vmas.n; i++)
-		if (vma_protectable(&w->vmas.v[i]) &&
-		    uffd_register(w->uffd, w->vmas.v[i].start, w->vmas.v[i].end) == -EBUSY)
-			return true;
-	return false;
-}
-
 static int wp_attach(struct ooh_tracker *t)
 {
 	struct wp *w;
@@ -209,11 +198,8 @@ static int wp_attach(struct ooh_tracker *t)
 		w->uffd = rc = uffd_open(t, 0, UFFD_FEATURE_PAGEFAULT_FLAG_WP);
 	if (rc >= 0)
 		rc = vmas_read(t->pid, &w->vmas);
-	if (!rc && watched_by_another(w))
-		rc = backend_why(t->reason, sizeof(t->reason), -EBUSY,
-				 "another userfaultfd "
-				 "watches memory of process %d: another tracker, or its own",
-				 t->pid);
+	if (!rc)
+		rc = uffd_free_for_us(t, w->uffd, &w->vmas);
 	t->priv = w;
 	if (!rc)
 		rc = start_monitor(w);

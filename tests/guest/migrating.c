@@ -68,6 +68,7 @@ int main(int argc, char **argv)
 	struct ooh_tracker *t;
 	int in[2], out[2], rc;
 	pid_t pid, mover;
+	bool ended;
 	ssize_t n;
 
 	madvise(p, NR * PAGE, MADV_NOHUGEPAGE);
@@ -93,10 +94,9 @@ int main(int argc, char **argv)
 		usleep(rand() % 40000);
 		if (ooh_collect(t, 0, &v, &flags) < 0)
 			error("ooh_collect");
-		if (waitpid(mover, &rc, WNOHANG) == mover)
-			mover = 0;
-		during += !!mover;
-		if (mover && waitpid(mover, &rc, 0) != mover)
+		ended = waitpid(mover, &rc, WNOHANG) == mover;
+		during += !ended;
+		if (!ended && waitpid(mover, &rc, 0) != mover)
 			error("waitpid");
 		if (!WIFEXITED(rc) || WEXITSTATUS(rc))
 			error("compaction");

@@ -2,16 +2,12 @@
 """make check-criu: processes whose memory changes in all ways there are, and one with very many
 pages, dumped and restored by CRIU with our plugin. Beside the other long one, CRIU's own tests."""
 
-import os
 import re
-from pathlib import Path
 
 import pytest
+from conftest import LOGS, LONG, TOP
 
-from conftest import LOGS
-
-TOP = Path(__file__).resolve().parent.parent.parent
-pytestmark = pytest.mark.skipif(not os.environ.get("OOH_LONG"), reason="long: make check-criu")
+pytestmark = LONG
 
 
 # memory that changes in all ways, with pre-dumps of both kinds and with whole dumps

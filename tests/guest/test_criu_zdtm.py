@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import LOGS
+from conftest import LOGS, LONG, TOP
 
-TOP = Path(__file__).resolve().parent.parent.parent
 BUILD = Path(os.environ.get("OOH_BUILD", TOP / "build"))
 ARCHIVE = BUILD / "zdtm.tar"
 # not maps04: it wants more memory than the guest has (CRIU's own CI leaves it out of --pre and --snaps, too)
@@ -45,7 +44,7 @@ def test_a_few(vm):
         assert by_the_plugin(verdict), (t, verdict)
 
 
-@pytest.mark.skipif(not os.environ.get("OOH_LONG"), reason="long: make check-criu")
+@LONG
 @pytest.mark.timeout(6 * 3600)
 @pytest.mark.parametrize("options", [["--pre", "3"], ["--pre", "3", "--snaps"]], ids=["pre", "snaps"])
 def test_as_stock(vm, options):

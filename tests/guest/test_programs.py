@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The C programs of this folder: exit status 0 pass, 1 fail, 77 skip, else an error."""
 
-import os
 import re
 from pathlib import Path
 
 import pytest
-from conftest import LOGS
+from conftest import LOGS, LONG
 
 HERE = Path(__file__).parent
 # programs with a test of their own
@@ -44,7 +43,7 @@ def test_mapping_costs_less_than_pagemap_scan(module, vm, log):
     assert r.stdout.count("%") >= 3
 
 
-@pytest.mark.skipif(not os.environ.get("OOH_LONG"), reason="long: make check-criu")
+@LONG
 @pytest.mark.parametrize("backend", [*LOGS, "pagemap-scan", "uffd-wp"])
 def test_a_round_ends_while_pages_move(module, vm, backend):
     """Not soft-dirty, which misses some of them."""
