@@ -44,9 +44,10 @@ def test_mapping_costs_less_than_pagemap_scan(module, vm, log):
 
 
 @LONG
-@pytest.mark.parametrize("backend", [*LOGS, "pagemap-scan", "uffd-wp"])
+@pytest.mark.parametrize("backend", [*LOGS, "pagemap-scan"])
 def test_a_round_ends_while_pages_move(module, vm, backend):
-    """Not soft-dirty, which misses some of them."""
+    """Not soft-dirty, which misses some of them; nor uffd-wp, which has pagemap-scan's marks, and
+    takes hours for that many faults."""
     r = vm.exec("/usr/lib/ooh/tests/migrating", backend, "30", timeout=800)
     print(r.stdout)
     assert r.returncode == 0, r.stdout + r.stderr
