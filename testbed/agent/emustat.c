@@ -4,10 +4,12 @@
  *
  *	emustat [-j] [-o FILE]			since power on
  *	emustat [-j] [-o FILE] -- CMD...	while CMD ran; ends with its status
+ *	emustat --costs PERCENT			charge that much of the table of costs, 0: nothing
  *	emustat --save				ask for a snapshot of the machine
  *
  * -j: JSON, a number for each event. The counters are those of the whole
- * machine, all domains. instructions is the unit of the time stamp counter.
+ * machine, all domains. ticks is the time stamp counter's, without costs that of instructions
+ * and idle time.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -20,8 +22,10 @@
 
 #include "simcall.h"
 
-static const char *const names[SIMCALL_CNT_EXIT_REASON] = {
-	[SIMCALL_CNT_TICKS] = "instructions",
+#define NAME_OF(event) [SIMCALL_CNT_COSTLY + SIMCALL_COST_##event] = #event,
+
+static const char *const names[SIMCALL_CNT_MAX] = {
+	[SIMCALL_CNT_TICKS] = "ticks",
 	[SIMCALL_CNT_EXITS] = "vm_exits",
 	[SIMCALL_CNT_ENTRIES] = "vm_entries",
 	[SIMCALL_CNT_PML_RECORDS] = "pml_records",
@@ -37,7 +41,22 @@ static const char *const names[SIMCALL_CNT_EXIT_REASON] = {
 	[SIMCALL_CNT_EPML_RECORDS] = "epml_records",
 	[SIMCALL_CNT_EPML_FULL] = "epml_full_exits",
 	[SIMCALL_CNT_EPML_NOTIFY] = "epml_notifications",
+	[SIMCALL_CNT_CHARGED] = "charged_ticks",
+	[SIMCALL_CNT_EXECUTED] = "instructions",
+	SIMCALL_COSTLY_EVENTS(NAME_OF)
 };
+
+static int number(const char *text)
+{
+	char *end;
+	long n = strtol(text, &end, 10);
+
+	if (end == text || *end || n < 0 || n > 1000) {
+		fprintf(stderr, "emustat: %s: not a percentage, 0 to 1000\n", text);
+		exit(2);
+	}
+	return n;
+}
 
 static void no_emulator(int sig)
 {
@@ -49,6 +68,21 @@ static void no_emulator(int sig)
 	_exit(125);
 }
 
+/* some costly events are among the first counters, too, under a name of theirs */
+static int named_before(int i)
+{
+	switch (i - SIMCALL_CNT_COSTLY) {
+	case SIMCALL_COST_vmentry:
+	case SIMCALL_COST_invept:
+	case SIMCALL_COST_invvpid:
+	case SIMCALL_COST_pml_record:
+	case SIMCALL_COST_epml_record:
+		return 1;
+	default:
+		return 0;
+	}
+}
+
 static void print(FILE *f, int json, const uint64_t *a, const uint64_t *b)
 {
 	const char *sep = json ? "{" : "";
@@ -56,10 +90,10 @@ static void print(FILE *f, int json, const uint64_t *a, const uint64_t *b)
 	for (int i = 0; i < SIMCALL_CNT_MAX; i++) {
 		uint64_t n = b[i] - a[i];
 
-		if (i < SIMCALL_CNT_EXIT_REASON && names[i])
+		if (names[i] && !named_before(i))
 			fprintf(f, json ? "%s\"%s\": %llu" : "%s%-26s %llu\n", sep, names[i],
 				(unsigned long long)n);
-		else if (i >= SIMCALL_CNT_EXIT_REASON && n)
+		else if (i >= SIMCALL_CNT_EXIT_REASON && i < SIMCALL_CNT_CHARGED && n)
 			fprintf(f, json ? "%s\"exit_%d\": %llu" : "%sexit_%-21d %llu\n", sep,
 				i - SIMCALL_CNT_EXIT_REASON, (unsigned long long)n);
 		else
@@ -72,12 +106,13 @@ static void print(FILE *f, int json, const uint64_t *a, const uint64_t *b)
 
 int main(int argc, char **argv)
 {
-	static const struct option longopts[] = { { "json", no_argument, NULL, 'j' },
+	static const struct option longopts[] = { { "costs", required_argument, NULL, 'c' },
+						  { "json", no_argument, NULL, 'j' },
 						  { "output", required_argument, NULL, 'o' },
 						  { "save", no_argument, NULL, 's' },
 						  { NULL, 0, NULL, 0 } };
 	static uint64_t a[SIMCALL_CNT_MAX], b[SIMCALL_CNT_MAX];
-	int json = 0, save = 0, status = 0, opt;
+	int json = 0, save = 0, status = 0, percent = -1, opt;
 	FILE *f = stdout;
 
 	while ((opt = getopt_long(argc, argv, "+jo:", longopts, NULL)) != -1) {
@@ -95,14 +130,26 @@ int main(int argc, char **argv)
 		case 's':
 			save = 1;
 			break;
+		case 'c':
+			percent = number(optarg);
+			break;
 		default:
-			fprintf(stderr, "usage: emustat [-j] [-o FILE] [-- CMD...] | --save\n");
+			fprintf(stderr, "usage: emustat [-j] [-o FILE] [-- CMD...] | --costs "
+					"PERCENT | --save\n");
 			return 2;
 		}
 	}
 	signal(SIGILL, no_emulator);
 	if (save)
 		return simcall_save() ? 1 : 0;
+	if (percent >= 0) {
+		if (simcall_costs(percent, NULL, 0) < 0) {
+			fprintf(stderr,
+				"emustat: this machine has no table of costs (testbed/configs)\n");
+			return 1;
+		}
+		return 0;
+	}
 	/* the tables must be there: a page fault in the call is not an event of CMD */
 	memset(b, 0, sizeof(b));
 	if (optind < argc) {

@@ -21,6 +21,7 @@
 #define SIMCALL_WRITE	 2
 #define SIMCALL_COUNTERS 3
 #define SIMCALL_SAVE	 4
+#define SIMCALL_COSTS	 5
 
 /* Channels: unix stream sockets $BX_SIM_DIR/chan0 and chan1 on the host. */
 #define SIMCALL_CHAN_DOM0  0
@@ -30,7 +31,7 @@
 #define SIMCALL_CHUNK (256 * 1024)
 
 /* Indices of the values that COUNTERS returns, all counted from power on. */
-#define SIMCALL_CNT_TICKS	  0  /* instructions; the TSC's unit */
+#define SIMCALL_CNT_TICKS	  0  /* the TSC's; without costs, instructions and idle time */
 #define SIMCALL_CNT_EXITS	  1  /* VM exits, all */
 #define SIMCALL_CNT_ENTRIES	  2  /* VM entries */
 #define SIMCALL_CNT_PML_RECORDS	  3  /* records written to the PML */
@@ -47,8 +48,26 @@
 #define SIMCALL_CNT_EPML_FULL	  14 /* exits: EPML log full */
 #define SIMCALL_CNT_EPML_NOTIFY	  15 /* records that requested the notification interrupt */
 #define SIMCALL_CNT_EXIT_REASON	  16 /* + basic exit reason */
-#define SIMCALL_CNT_REASONS	  80
-#define SIMCALL_CNT_MAX		  (SIMCALL_CNT_EXIT_REASON + SIMCALL_CNT_REASONS)
+#define SIMCALL_CNT_REASONS	  96
+#define SIMCALL_CNT_CHARGED	  112 /* ticks charged for costly events */
+#define SIMCALL_CNT_EXECUTED	  113 /* instructions, all processors */
+#define SIMCALL_CNT_COSTLY	  114 /* + costly event */
+#define SIMCALL_CNT_MAX		  (SIMCALL_CNT_COSTLY + SIMCALL_COST_EVENTS)
+
+/* Costly events (testbed/costs), by number: X(name). */
+/* clang-format off */
+#define SIMCALL_COSTLY_EVENTS(X) \
+	X(vmentry) X(exception) X(interrupt) X(iret) X(syscall) X(sysret) X(walk) X(nested_walk) \
+	X(ad_update) X(mov_cr3) X(invlpg) X(invpcid) X(invept) X(invvpid) X(ipi) \
+	X(posted_interrupt) X(pml_record) X(epml_record) X(vmread) X(vmwrite) X(shadow_vmread) \
+	X(shadow_vmwrite) X(vmfunc)
+/* clang-format on */
+#define SIMCALL_ENUM(name) SIMCALL_COST_##name,
+enum { SIMCALL_COSTLY_EVENTS(SIMCALL_ENUM) SIMCALL_COST_EVENTS };
+/* Costs, as simcall_costs() gives them: of the events, then of VM exits by basic reason. */
+#define SIMCALL_COST_VMEXIT SIMCALL_COST_EVENTS
+#define SIMCALL_COST_MAX    (SIMCALL_COST_VMEXIT + SIMCALL_CNT_REASONS)
+#define SIMCALL_COSTS_KEEP  (~(uint64_t)0)
 
 static inline int64_t simcall(uint64_t op, uint64_t a, uint64_t b, uint64_t c)
 {
@@ -90,6 +109,16 @@ static inline int64_t simcall_write(unsigned int chan, const void *buf, uint64_t
 static inline int64_t simcall_counters(uint64_t *buf, uint64_t n)
 {
 	return simcall(SIMCALL_COUNTERS, (uint64_t)(uintptr_t)buf, n, 0);
+}
+
+/*
+ * What the clock charges for costly events: copies up to n costs, in ticks, as they were
+ * so far, and charges percent of the table from now on (0: nothing; SIMCALL_COSTS_KEEP:
+ * as before). Returns how many there are, -2 (ENOENT) if the machine has no table.
+ */
+static inline int64_t simcall_costs(uint64_t percent, uint32_t *costs, uint64_t n)
+{
+	return simcall(SIMCALL_COSTS, percent, (uint64_t)(uintptr_t)costs, n);
 }
 
 /*
