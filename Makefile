@@ -3,7 +3,6 @@
 # make demo     everything from scratch, then the main job on a real redis-server
 # make check    all tests; the last line is "N passed, N failed, N skipped"
 # make cost     the cost of a round over mapped size and dirty share
-# make overhead what a tracked process pays for it
 # make bench-gc pauses of a garbage collector by implementation of its dirty bits (half an hour)
 # make check-gc the collector's tests at length, with each backend
 # make check-criu  CRIU's own tests and all ways to change memory, with the plugin and without (hours)
@@ -51,9 +50,6 @@ demo: guest
 cost: guest
 	@bench/cost-curve
 
-overhead: guest
-	@bench/overhead
-
 bench-gc: guest
 	@bench/gc-pauses
 
@@ -97,4 +93,4 @@ clean:
 	@! [ -d $(BUILD)/testbed ] || testbed/vm down --all
 	rm -rf $(BUILD)
 
-.PHONY: all host testbed guest demo cost overhead bench-gc check-gc fuzz soak check check-criu bench-criu lint format install down clean
+.PHONY: all host testbed guest demo cost bench-gc check-gc fuzz soak check check-criu bench-criu lint format install down clean

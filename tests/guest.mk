@@ -77,7 +77,9 @@ $(TREE)/usr/lib/ooh/tests/%: tests/guest/%.c $(HEADERS) | library
 $(TREE)/usr/lib/ooh/tests/%: tests/host/%.c $(HEADERS) | library
 	$(compile)
 
-$(TREE)/usr/lib/ooh/bench/%: bench/%.c $(HEADERS) | library
+# calibrate runs in dom0, too, where libooh is not
+$(TREE)/usr/lib/ooh/bench/%: CFLAGS += -Wl,--as-needed
+$(TREE)/usr/lib/ooh/bench/%: bench/%.c bench/events.h $(HEADERS) | library
 	$(compile)
 $(TREE)/usr/lib/ooh/examples/%: libooh/examples/%.c $(HEADERS) | library
 	$(compile)

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A command runs to its end while rounds of a tracker end each so often.
+ *
+ *	follow [-p PID] [-i MILLISECONDS] LABEL BACKEND -- CMD...
+ *
+ * Tracked is the command itself, or with -p the process PID (a server, of which the command
+ * is a client). BACKEND "none" is without a tracker. Everything is on the first processor.
+ * Milliseconds are of bench/events.h's second.
+ *
+ * Prints one line: what it was, rounds, reported (pages), all_dirty (rounds of which the
+ * tracker could say nothing else), collect (ticks in the collects) and the events.
+ * Exit status: that of the command, 125 if something does not work here.
+ */
+#include <fcntl.h>
+#include <getopt.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "events.h"
+
+#define TROUBLE 125
+
+__attribute__((noreturn)) static void die(const char *what)
+{
+	fprintf(stderr, "follow: %s: %s\n", what, strerror(errno));
+	exit(TROUBLE);
+}
+
+/* Returns when CMD runs, or did not and has told why. */
+static pid_t start(char **argv)
+{
+	int pipes[2];
+	char byte;
+	pid_t pid;
+
+	if (pipe2(pipes, O_CLOEXEC))
+		die("pipe");
+	pid = fork();
+	if (pid < 0)
+		die("fork");
+	if (pid == 0) {
+		/* the line of numbers is alone on the output */
+		dup2(2, 1);
+		execvp(argv[0], argv);
+		fprintf(stderr, "follow: %s: %s\n", argv[0], strerror(errno));
+		_exit(TROUBLE);
+	}
+	close(pipes[1]);
+	while (read(pipes[0], &byte, 1) < 0 && errno == EINTR)
+		;
+	close(pipes[0]);
+	return pid;
+}
+
+static bool ended(int pidfd, uint64_t until)
+{
+	for (;;) {
+		int64_t left = until - __rdtsc();
+		struct pollfd p = { .fd = pidfd, .events = POLLIN };
+		uint64_t ns = left > 0 ? ((uint64_t)left << 20) / ticks_per_ns : 0;
+		struct timespec t = { ns / 1000000000, ns % 1000000000 };
+		int n = ppoll(&p, 1, &t, NULL);
+
+		if (n > 0)
+			return true;
+		if (n < 0 && errno != EINTR)
+			die("ppoll");
+		if (left <= 0)
+			return false;
+	}
+}
+
+int main(int argc, char **argv)
+{
+	unsigned long milliseconds = 1000, rounds = 0, reported = 0, all = 0;
+	const char *label, *backend;
+	struct ooh_tracker *t = NULL;
+	char why[OOH_REASON_LEN];
+	uint64_t spent = 0, next;
+	struct point a, b;
+	pid_t pid = 0, command;
+	cpu_set_t set;
+	int opt, status, pidfd;
+
+	while ((opt = getopt(argc, argv, "+p:i:")) != -1) {
+		if (opt == 'p')
+			pid = atoi(optarg);
+		else if (opt == 'i')
+			milliseconds = strtoul(optarg, NULL, 10);
+		else
+			optind = argc;
+	}
+	if (argc - optind < 4 || strcmp(argv[optind + 2], "--") || !milliseconds) {
+		fprintf(stderr,
+			"usage: follow [-p PID] [-i MILLISECONDS] LABEL BACKEND -- CMD...\n");
+		return TROUBLE;
+	}
+	label = argv[optind];
+	backend = argv[optind + 1];
+	CPU_ZERO(&set);
+	CPU_SET(0, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		die("sched_setaffinity");
+	events_init();
+
+	take(&a, NULL);
+	command = start(argv + optind + 3);
+	pidfd = syscall(SYS_pidfd_open, command, 0);
+	if (pidfd < 0)
+		die("pidfd_open");
+	if (strcmp(backend, "none") && ooh_open(pid ?: command, backend, 0, &t, why, sizeof(why))) {
+		fprintf(stderr, "follow: %s\n", why);
+		kill(command, SIGKILL);
+		return TROUBLE;
+	}
+	next = a.ticks;
+	for (;;) {
+		const struct ooh_range *v;
+		unsigned int flags = 0;
+		uint64_t began;
+		ssize_t n;
+
+		next += ticks_per_second / 1000 * milliseconds;
+		if (ended(pidfd, next))
+			break;
+		if (!t)
+			continue;
+		began = __rdtsc();
+		n = ooh_collect(t, 0, &v, &flags);
+		if (n == -ESRCH)
+			break;
+		if (n < 0) {
+			fprintf(stderr, "follow: %s\n", ooh_reason(t));
+			kill(command, SIGKILL);
+			return TROUBLE;
+		}
+		spent += __rdtsc() - began;
+		rounds++;
+		all += !!(flags & OOH_ALL_DIRTY);
+		for (ssize_t i = 0; i < n; i++)
+			reported += (v[i].end - v[i].start) / PAGE;
+	}
+	while (waitpid(command, &status, 0) < 0)
+		if (errno != EINTR)
+			die("waitpid");
+	take(&b, t);
+	ooh_close(t);
+	printf("bench %s backend %s milliseconds %lu cpus %ld rounds %lu ", label, backend,
+	       milliseconds, sysconf(_SC_NPROCESSORS_ONLN), rounds);
+	print_events(&a, &b);
+	printf(" collect %llu reported %lu all_dirty %lu status %d\n", (unsigned long long)spent,
+	       reported, all, status);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
