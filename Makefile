@@ -2,6 +2,7 @@
 # make          the library and the ooh command for this machine
 # make demo     everything from scratch, then the main job on a real redis-server
 # make check    all tests; the last line is "N passed, N failed, N skipped"
+# make bench    every tracker on the same work, and a report (an hour; QUICK=1: minutes, a check that it works)
 # make cost     the cost of a round over mapped size and dirty share
 # make bench-gc pauses of a garbage collector by implementation of its dirty bits (half an hour)
 # make check-gc the collector's tests at length, with each backend
@@ -47,6 +48,9 @@ guest: testbed
 demo: guest
 	@demo/run
 
+bench: guest packages-bench
+	@bench/run $(if $(QUICK),--quick)
+
 cost: guest
 	@bench/cost-curve
 
@@ -63,7 +67,7 @@ soak: guest
 	@PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 tests/hard/soaking.py $(SOAK)
 
 # The machines that the tests use; one that cannot boot is an error of its tests.
-MACHINES = default nospml novpid plainxen 2vcpu 2cpu 4vcpu debug migrate
+MACHINES = default nospml novpid plainxen 2vcpu 2cpu 4vcpu debug migrate bench
 
 check: host guest packages-check
 	@$(if $(TESTS),,testbed/vm prepare $(MACHINES) ||) true
@@ -93,4 +97,4 @@ clean:
 	@! [ -d $(BUILD)/testbed ] || testbed/vm down --all
 	rm -rf $(BUILD)
 
-.PHONY: all host testbed guest demo cost bench-gc check-gc fuzz soak check check-criu bench-criu lint format install down clean
+.PHONY: all host testbed guest demo bench cost bench-gc check-gc fuzz soak check check-criu bench-criu lint format install down clean

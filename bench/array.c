@@ -8,14 +8,14 @@
  * PERMILLE of the pages are written, evenly spread; with -R they are read. BACKEND "none" is
  * a phase without a tracker, "mprotect" one by write protection and signals inside the writer
  * (as a garbage collector does it). With -w the writers wait for each round, in which they go
- * over their pages once, and the round ends when they have. The writers have the last processor, the collector the
- * first; on one processor they share it. Milliseconds are of bench/events.h's second.
+ * over their pages once, and the round ends when they have. The writers have the last
+ * processor, the collector the first; on one processor they share it. Milliseconds are of bench/events.h's second.
  *
- * One line a round: what it was, work (pages that the writers went over), write (ticks of that,
- * with -w), collect (ticks in
- * the collects), reported (pages), missed (written, not reported) and extra (reported, not
- * written), and the events. Missed and extra are known from where the writers are before and
- * behind a collect.
+ * One line a round: what it was, work (pages that the writers went over), write (with -w: ticks
+ * of that), collect (CPU time of the round's end, in ticks; of mprotect the time until the writer
+ * has done it), reported (pages), missed (written, not reported), extra (reported, not written),
+ * and the events. Missed and extra are known from where the writers are before and behind a
+ * collect.
  * Exit status: 0, 1 pages were missed, 2 something does not work here.
  */
 #include <getopt.h>
@@ -185,20 +185,23 @@ static void signal_round(struct writer *w, int sig)
 	}
 }
 
-/* Fills got, a byte for each page of the array; returns how many are set. */
-static unsigned long collect(struct writer *w, bool by_mprotect, uint8_t *got)
+/* Fills got, a byte for each page of the array; returns how many are set. Adds what the end of the round took. */
+static unsigned long collect(struct writer *w, bool by_mprotect, uint8_t *got, uint64_t *ticks)
 {
 	const struct ooh_range *v;
 	unsigned long nr = 0;
 	unsigned int flags;
+	uint64_t began;
 	ssize_t n;
 
 	memset(got, 0, job.pages);
+	began = by_mprotect ? __rdtsc() : clock_ns(CLOCK_THREAD_CPUTIME_ID);
 	if (by_mprotect) {
 		/* it is the writer that sets it, in the round that ends now */
 		uint32_t all;
 
 		signal_round(w, SIGUSR1);
+		*ticks += __rdtsc() - began;
 		all = w->s->all_before;
 		for (unsigned long i = 0; i < job.pages; i++) {
 			volatile uint8_t *was = &w->s->written[!(w->s->rounds & 1)][i];
@@ -210,6 +213,7 @@ static unsigned long collect(struct writer *w, bool by_mprotect, uint8_t *got)
 		uint64_t start = (uintptr_t)w->s->mem, end = start + job.pages * PAGE;
 
 		n = ooh_collect(w->t, 0, &v, &flags);
+		*ticks += to_ticks(clock_ns(CLOCK_THREAD_CPUTIME_ID) - began);
 		if (n < 0 || flags) {
 			fprintf(stderr, "array: %s\n", ooh_reason(w->t));
 			exit(2);
@@ -280,17 +284,17 @@ static unsigned long phase(const char *backend)
 		unsigned long reported = 0, missed = 0, extra = 0;
 		uint64_t spent = 0, wrote = 0;
 
-		next += k < 0 ? interval / 4 : interval;
+		/* what a tracker has left behind, a write fault for each page, is over by then */
+		next += k < 0 && tracked ? interval / 4 : interval;
 		if (job.stepwise)
 			wrote = step();
 		else
 			sleep_until(next);
 		for (unsigned int p = 0; tracked && p < job.processes; p++) {
 			struct writer *w = &writers[p];
-			uint64_t begin = w->s->done, t0 = __rdtsc(), end;
+			uint64_t begin = w->s->done, end;
 
-			reported += collect(w, by_mprotect, got);
-			spent += __rdtsc() - t0;
+			reported += collect(w, by_mprotect, got, &spent);
 			end = w->s->done;
 			if (k >= 0) {
 				memset(kind, 0, job.pages);

@@ -12,7 +12,6 @@
  */
 #define NO_TRACKER
 #include <cpuid.h>
-#include <linux/membarrier.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -152,17 +151,19 @@ static void *busy(void *stop)
 static void loop_ipi(struct point *a)
 {
 	static volatile int stop;
+	char *mem = fresh(1);
 	pthread_t thread;
 
 	stop = 0;
-	if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0))
-		die("membarrier");
 	if (pthread_create(&thread, NULL, busy, (void *)&stop))
 		die("pthread_create");
 	usleep(100000);
 	take(a, NULL);
-	for (int i = 0; i < TIMES / 4; i++)
-		syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+	/* the other processor's TLB has to be told */
+	for (int i = 0; i < TIMES / 4; i++) {
+		touch(mem, 1);
+		madvise(mem, PAGE, MADV_DONTNEED);
+	}
 	stop = 1;
 	pthread_join(thread, NULL);
 }

@@ -27,7 +27,8 @@
 #define SECOND 2500000000ULL
 
 struct point {
-	uint64_t ticks, own_ns; /* of the time stamp counter; CPU time of this process */
+	uint64_t ticks;		     /* of the time stamp counter */
+	uint64_t own_ns, process_ns; /* CPU time of this thread, of its process */
 	uint64_t events[SIMCALL_CNT_MAX];
 	struct ooh_stats stats;
 };
@@ -80,14 +81,14 @@ static inline void take(struct point *p, struct ooh_tracker *t)
 #endif
 	if (emulated)
 		simcall_counters(p->events, SIMCALL_CNT_MAX);
-	p->own_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+	p->own_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+	p->process_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 	p->ticks = __rdtsc();
 }
 
-/* CPU time of this process between two points, in ticks. */
-static inline uint64_t own_ticks(const struct point *a, const struct point *b)
+static inline uint64_t to_ticks(uint64_t ns)
 {
-	return ((b->own_ns - a->own_ns) * ticks_per_ns) >> 20;
+	return (ns * ticks_per_ns) >> 20;
 }
 
 static inline void sleep_until(uint64_t ticks)
@@ -127,8 +128,14 @@ static inline void print_events(const struct point *a, const struct point *b)
 		SIMCALL_COSTLY_EVENTS(COSTLY)
 	};
 
-	printf("ticks %llu second %llu own %llu", (unsigned long long)(b->ticks - a->ticks),
-	       (unsigned long long)ticks_per_second, (unsigned long long)own_ticks(a, b));
+	uint64_t own = b->own_ns - a->own_ns, process = b->process_ns - a->process_ns;
+
+	/* own: the collector's CPU time, during which it ends rounds; helpers: its other threads',
+	 * which resolve faults while the tracked program waits */
+	printf("ticks %llu second %llu own %llu helpers %llu",
+	       (unsigned long long)(b->ticks - a->ticks), (unsigned long long)ticks_per_second,
+	       (unsigned long long)to_ticks(own),
+	       (unsigned long long)to_ticks(process > own ? process - own : 0));
 	for (size_t i = 0; emulated && i < sizeof(events) / sizeof(events[0]); i++)
 		printf(" %s %llu", events[i].name,
 		       (unsigned long long)(b->events[events[i].index] -
@@ -138,9 +145,13 @@ static inline void print_events(const struct point *a, const struct point *b)
 	STAT(log_records)
 	STAT(notifications)
 	STAT(hypercalls)
-	STAT(drain_ns)
-	STAT(map_ns)
-	STAT(arm_ns)
+	/* the module's phases, in ticks */
+#define PHASE(name)               \
+	printf(" " #name " %llu", \
+	       (unsigned long long)to_ticks(b->stats.name##_ns - a->stats.name##_ns));
+	PHASE(drain)
+	PHASE(map)
+	PHASE(arm)
 }
 
 #endif

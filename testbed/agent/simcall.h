@@ -60,7 +60,7 @@
 	X(vmentry) X(exception) X(interrupt) X(iret) X(syscall) X(sysret) X(walk) X(nested_walk) \
 	X(ad_update) X(mov_cr3) X(invlpg) X(invpcid) X(invept) X(invvpid) X(ipi) \
 	X(posted_interrupt) X(pml_record) X(epml_record) X(vmread) X(vmwrite) X(shadow_vmread) \
-	X(shadow_vmwrite) X(vmfunc)
+	X(shadow_vmwrite) X(vmfunc) X(ept_clear)
 /* clang-format on */
 #define SIMCALL_ENUM(name) SIMCALL_COST_##name,
 enum { SIMCALL_COSTLY_EVENTS(SIMCALL_ENUM) SIMCALL_COST_EVENTS };

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The bench itself: natively for the software trackers, and a quick run in the emulated guest."""
+
+import csv
+import subprocess
+
+import pytest
+
+from conftest import TOP
+
+RUN = TOP / "bench" / "run"
+
+
+def run(*argv, timeout=600):
+    return subprocess.run([RUN, *argv], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=timeout)
+
+
+def rows(folder):
+    with open(folder / "report.csv", newline="") as f:
+        return list(csv.DictReader(f))
+
+
+def lines(folder, part):
+    for line in (folder / "raw.txt").read_text().splitlines():
+        words = line.split()
+        d = dict(zip(words[2::2], words[3::2]))
+        if words[0] == "bench" and d["part"] == part:
+            yield d
+
+
+def test_here(tmp_path):
+    """And what this machine lacks is said."""
+    r = run("--here", "--quick", "--out", tmp_path)
+    assert r.returncode == 0, r.stderr
+    found = rows(tmp_path)
+    assert {x["substrate"] for x in found} == {"native"}
+    trackers = {x["tracker"] for x in found}
+    assert {"pagemap-scan", "uffd-wp", "mprotect"} <= trackers
+    text = (tmp_path / "report.txt").read_text()
+    for name in {"spml", "epml", "soft-dirty"} - trackers:
+        assert f"{name}: not usable" in " ".join(text.split())
+    assert all(d["missed"] == "0" for part in ("headline", "share") for d in lines(tmp_path, part))
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory, machines):
+    machines.end()
+    out = tmp_path_factory.mktemp("quick")
+    r = run("--quick", "--lanes", "1", "--out", out, timeout=900)
+    return out, r
+
+
+@pytest.mark.timeout(1000)
+def test_quick(quick):
+    out, r = quick
+    assert r.returncode == 0, r.stderr
+    parts = {x["section"] for x in rows(out)}
+    assert {"headline", "events", "phases", "share", "program"} <= parts
+
+
+def test_quick_misses_nothing(quick):
+    out, _ = quick
+    seen = [d for part in ("headline", "share") for d in lines(out, part)]
+    assert {d["backend"] for d in seen} == {"none", "epml", "spml", "pagemap-scan", "soft-dirty", "uffd-wp", "mprotect"}
+    for d in seen:
+        assert d["missed"] == "0", d
+        # a round of a share is exactly what was written
+        if d["part"] == "share" and d["backend"] not in ("none",):
+            assert int(d["reported"]) - int(d["extra"]) == int(d["work"]), d
+
+
+def test_quick_is_on_the_costed_clock(quick):
+    out, _ = quick
+    for d in lines(out, "headline"):
+        assert d["costs"] == "100"
+        assert int(d["charged"]) > 0
+
+
+@pytest.mark.parametrize("argv,why", [(["--only", "nothing"], "no part nothing"), (["--lanes", "0"], "lanes"), (["--everything"], "unrecognized")])
+def test_usage(argv, why):
+    r = run(*argv)
+    assert r.returncode == 2
+    assert why in r.stderr

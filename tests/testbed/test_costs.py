@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The clock that charges for events (testbed/costs): what the guest's time stamp counter shows is
+what the table says, within a tenth, event by event; and it is off where it was not asked for."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import TOP
+
+BUILD = Path(os.environ.get("OOH_BUILD", TOP / "build"))
+
+CALIBRATE = "/usr/lib/ooh/bench/calibrate"
+TOLERANCE = 0.1
+# pairs that no program can part: what enters comes out again
+PAIRS = {"vmexit": "vmentry", "exception": "iret", "syscall": "sysret"}
+# event -> the loop that has most of it. Nothing in these causes enough of ipi and posted_interrupt, shadow_vmread
+# and shadow_vmwrite, invvpid and invpcid: those are part of the sum only.
+EVENTS = {"syscall": "syscall", "vmexit": "cpuid", "vmread": "cpuid", "vmwrite": "cpuid", "exception": "fault", "nested_walk": "walk",
+          "mov_cr3": "switch", "invlpg": "unmap", "ad_update": "cold", "walk": "dom0", "pml_record": "spml", "invept": "spml-rounds",
+          "epml_record": "epml", "vmfunc": "epml-rounds", "ept_clear": "epml", "interrupt": "syscall"}
+
+
+def table():
+    costs = {}
+    for line in (TOP / "testbed" / "costs").read_text().splitlines():
+        words = line.split("#")[0].split()
+        if words:
+            costs[words[0]] = int(words[1])
+    return costs
+
+
+def parse(text):
+    for line in text.splitlines():
+        words = line.split()
+        if words[0] == "bench":
+            yield {k: int(v) if v.isdigit() else v for k, v in zip(words[2::2], words[3::2])}
+
+
+def add(runs):
+    return {k: sum(r[k] for r in runs) if isinstance(runs[0][k], int) and k != "cpus" else runs[0][k] for k in runs[0]}
+
+
+# The rounds of a tracker do more than what is to be seen: there the costs are tenfold, and all else,
+# as of a run without costs, is taken off.
+ROUNDS = {"spml": "-w -r 2 64 spml", "spml-rounds": "-w -r 100 -s 10 1 spml", "epml": "-w -r 2 64 epml",
+          "epml-rounds": "-w -r 100 -s 10 1 epml"}
+SCALE = 10
+
+
+@pytest.fixture(scope="module")
+def loops(machines):
+    """Loop -> what the program has measured there."""
+    vm = machines("bench")
+    names = list(dict.fromkeys(v for v in EVENTS.values() if v not in ROUNDS and v != "dom0"))
+    out = {d["loop"]: d for d in parse(vm.good(f"emustat --costs 100 && {CALIBRATE} {' '.join(names)}"))}
+    r = vm.dom0("./calibrate walk", into=[BUILD / "guest" / CALIBRATE[1:]])
+    assert r.returncode == 0, r.stderr
+    out["dom0"] = next(parse(r.stdout))
+    for name, options in ROUNDS.items():
+        bare, costly = (add(list(parse(vm.good(f"emustat --costs {c} && /usr/lib/ooh/bench/array {options}")))) for c in (0, 100 * SCALE))
+        out[name] = {**costly, "scale": SCALE, "other": bare["ticks"] - bare["executed"]}
+    vm.good("emustat --costs 100")
+    return out
+
+
+def charges(d, costs):
+    """What the table says for the events of a loop, by event."""
+    parts = {name: d[name] * costs[name] * d.get("scale", 1) for name in costs if name in d}
+    parts["vmexit"] = d["exits"] * costs["vmexit"] * d.get("scale", 1)
+    return parts
+
+
+def measured(d):
+    """Cycles that were no instructions, by the guest's time stamp counter."""
+    return d["cpus"] * d["ticks"] - d["executed"] - d.get("other", 0)
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_an_event_costs_what_the_table_says(loops, event):
+    costs, d = table(), loops[EVENTS[event]]
+    parts = charges(d, costs)
+    pair = [event, *([PAIRS[event]] if event in PAIRS else [])]
+    mine, others = (sum(v for k, v in parts.items() if (k in pair) == own) for own in (True, False))
+    assert mine > 0, f"no {event} in this loop"
+    found = measured(d) - others
+    print(f"{' + '.join(pair)}: {found / mine:.3f} of what the table says")
+    # little of it drowns in what the others may be off by
+    slack = 0 if mine > 0.1 * (mine + others) else 0.01 * others
+    assert abs(found - mine) <= TOLERANCE * mine + slack
+
+
+def test_the_whole_is_the_sum(loops):
+    """And what the emulator says it has charged is that, exactly."""
+    for name, d in loops.items():
+        whole = sum(charges(d, table()).values())
+        assert measured(d) == pytest.approx(whole, rel=0.03), name
+        assert d["charged"] == pytest.approx(whole, rel=0.001), name
+
+
+def test_a_share_of_the_costs(machines):
+    vm = machines("bench")
+    for percent in (0, 50, 100, 200):
+        d = next(parse(vm.good(f"emustat --costs {percent} && {CALIBRATE} syscall")))
+        assert d["charged"] == pytest.approx(sum(charges(d, table()).values()) * percent / 100, rel=0.05), percent  # halves are rounded down
+        assert d["ticks"] > d["executed"] + 0.99 * d["charged"]
+    vm.good("emustat --costs 100")
+
+
+def test_off_unless_asked_for(machines):
+    vm = machines("default")
+    r = vm.sh("emustat --costs 100")
+    assert r.returncode == 1
+    assert "no table of costs" in r.stderr
+    assert next(parse(vm.good(f"{CALIBRATE} syscall")))["charged"] == 0
+
+
+@pytest.mark.parametrize("share", ["", "-1", "1001", "x", "5%"])
+def test_a_bad_share(machines, share):
+    r = machines("bench").exec("emustat", "--costs", share)
+    assert r.returncode == 2
+    assert "not a percentage" in r.stderr
+
+
+@pytest.mark.parametrize("text,why", [("syscall\n", "line 1: not NAME TICKS"), ("# x\nsyscall many\n", "line 2: not NAME TICKS"),
+                                      ("syscall 1 2\n", "line 1: not NAME TICKS"), ("sycall 5\n", "no event 'sycall'"),
+                                      ("vmexit.96 5\n", "no event 'vmexit.96'"), ("iret 1000001\n", "above 1000000 ticks")])
+def test_a_bad_table(machines, tmp_path, text, why):
+    """Bochs says what is wrong with it and ends."""
+    machines("bench")
+    parts = BUILD / "testbed"
+    (tmp_path / "costs").write_text(text)
+    snapshot = (parts / "run" / "bench" / "snapshot").resolve()
+    r = subprocess.run([parts / "bochs" / "bochs", "-q", "-r", snapshot], cwd=tmp_path, env={"BX_SIM_DIR": ".", "PATH": "/usr/bin:/bin"},
+                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, text=True)
+    log = tmp_path / "bochs.log"
+    assert r.returncode != 0
+    assert why in r.stdout + (log.read_text(errors="replace") if log.exists() else "")
