@@ -84,8 +84,8 @@ def test_page_stands_alone(made):
         assert "Substrate: " in html.unescape(figure)
 
 
-def test_page_in_a_browser(made, tmp_path):
-    page = (made / "report.html").read_text()
+def look(page, tmp_path):
+    """What a browser finds wrong with the page, and how many figures it was told of."""
     figures = page.count("<figure>")
     (tmp_path / "look.html").write_text(page.replace("</body>", f"<script>{LOOK.replace('FIGURES', str(figures))}</script></body>"))
     r = subprocess.run(["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
@@ -94,9 +94,23 @@ def test_page_in_a_browser(made, tmp_path):
     assert r.returncode == 0, r.stderr[-1000:]
     found = re.search(r'<pre id="found">(.*?)</pre>', r.stdout, re.S)
     assert found, r.stdout[-500:] + r.stderr[-500:]
-    result = json.loads(html.unescape(found[1]))
-    assert result["figures"] == figures >= 2
+    return json.loads(html.unescape(found[1]))
+
+
+def test_page_in_a_browser(made, tmp_path):
+    result = look((made / "report.html").read_text(), tmp_path)
+    assert result["figures"] >= 2
     assert result["bad"] == []
+
+
+def test_the_look_bites(made, tmp_path):
+    """One text is put over another, and a table made too wide."""
+    page = (made / "report.html").read_text()
+    texts = [m.group(0) for m in re.finditer(r"<text [^>]*>", page)]
+    page = page.replace(texts[4], texts[3], 1).replace("<table>", '<table style="width: 1400px">', 1)
+    bad = " ".join(look(page, tmp_path)["bad"])
+    assert "lies over" in bad
+    assert "a table reaches" in bad
 
 
 @pytest.mark.parametrize("text,why", [(None, "No such file"), ("", "no measurements"), ("bench\n", "line 1: not a line of the bench"),
