@@ -282,7 +282,7 @@ static unsigned long phase(const char *backend)
 	/* one round for what happens only once */
 	for (int k = -1; k < (int)job.rounds; k++) {
 		unsigned long reported = 0, missed = 0, extra = 0;
-		uint64_t spent = 0, wrote = 0;
+		uint64_t spent = 0, wrote = 0, after;
 
 		/* what a tracker has left behind, a write fault for each page, is over by then */
 		next += k < 0 && tracked ? interval / 4 : interval;
@@ -313,6 +313,7 @@ static unsigned long phase(const char *backend)
 		}
 		if (k >= 0) {
 			take(&b, writers[0].t);
+			after = work();
 			printf("bench array backend %s mib %lu permille %u processes %u reader %d "
 			       "stepwise %d milliseconds %u cpus %ld round %d ",
 			       backend, job.mib, job.permille, job.processes, job.reader,
@@ -321,7 +322,7 @@ static unsigned long phase(const char *backend)
 			print_events(&a, &b);
 			printf(" work %llu write %llu collect %llu reported %lu missed %lu extra "
 			       "%lu\n",
-			       (unsigned long long)(work() - before), (unsigned long long)wrote,
+			       (unsigned long long)(after - before), (unsigned long long)wrote,
 			       (unsigned long long)spent, reported, missed, extra);
 			fflush(stdout);
 		}

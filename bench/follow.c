@@ -55,6 +55,18 @@ static pid_t start(char **argv)
 	return pid;
 }
 
+static void attach(pid_t pid, const char *backend, struct ooh_tracker **t, pid_t started)
+{
+	char why[OOH_REASON_LEN];
+
+	if (!strcmp(backend, "none") || !ooh_open(pid, backend, 0, t, why, sizeof(why)))
+		return;
+	fprintf(stderr, "follow: %s\n", why);
+	if (started)
+		kill(started, SIGKILL);
+	exit(TROUBLE);
+}
+
 static bool ended(int pidfd, uint64_t until)
 {
 	for (;;) {
@@ -78,10 +90,9 @@ int main(int argc, char **argv)
 	unsigned long milliseconds = 1000, rounds = 0, reported = 0, all = 0;
 	const char *label, *backend;
 	struct ooh_tracker *t = NULL;
-	char why[OOH_REASON_LEN];
 	uint64_t spent = 0, next;
 	struct point a, b;
-	pid_t pid = 0, command;
+	pid_t pid = 0, command = 0;
 	cpu_set_t set;
 	int opt, status, pidfd;
 
@@ -106,16 +117,16 @@ int main(int argc, char **argv)
 		die("sched_setaffinity");
 	events_init();
 
-	take(&a, NULL);
-	command = start(argv + optind + 3);
+	/* attaching happens once, and is not what is measured */
+	if (!pid)
+		command = start(argv + optind + 3);
+	attach(pid ?: command, backend, &t, command);
+	take(&a, t);
+	if (pid)
+		command = start(argv + optind + 3);
 	pidfd = syscall(SYS_pidfd_open, command, 0);
 	if (pidfd < 0)
 		die("pidfd_open");
-	if (strcmp(backend, "none") && ooh_open(pid ?: command, backend, 0, &t, why, sizeof(why))) {
-		fprintf(stderr, "follow: %s\n", why);
-		kill(command, SIGKILL);
-		return TROUBLE;
-	}
 	next = a.ticks;
 	for (;;) {
 		const struct ooh_range *v;

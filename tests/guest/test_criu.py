@@ -50,7 +50,7 @@ def test_memory_is_the_same(vm, options, way):
 def test_what_can_go_wrong(vm):
     r = vm.sh("./criu-faults", into=[HERE / "criu-faults"])
     assert r.returncode == 0, r.stdout + r.stderr
-    assert r.stdout.count("ok:") == 10
+    assert r.stdout.count("ok:") == 11
 
 
 def test_redis_is_restored(vm, tmp_path):
