@@ -7,6 +7,7 @@
  *
  * syscall; cpuid (a VM exit in a guest); fault (pages touched first); walk (more pages than
  * the TLB holds); switch (of address spaces); unmap (of one page); cold (accessed flags);
+ * spin (nothing, but that timer interrupts come);
  * ipi (to another processor; needs two). One line a loop, with the events.
  * Exit status: 0, 2 something does not work here.
  */
@@ -135,6 +136,13 @@ static void loop_cold(struct point *a)
 	}
 }
 
+static void loop_spin(struct point *a)
+{
+	take(a, NULL);
+	for (volatile int i = 0; i < 5000 * TIMES; i++)
+		;
+}
+
 static void *busy(void *stop)
 {
 	cpu_set_t set;
@@ -174,7 +182,7 @@ static const struct {
 } loops[] = {
 	{ "syscall", loop_syscall }, { "cpuid", loop_cpuid },	{ "fault", loop_fault },
 	{ "walk", loop_walk },	     { "switch", loop_switch }, { "unmap", loop_unmap },
-	{ "cold", loop_cold },	     { "ipi", loop_ipi },
+	{ "cold", loop_cold },	     { "spin", loop_spin },	{ "ipi", loop_ipi },
 };
 
 int main(int argc, char **argv)
