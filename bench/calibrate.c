@@ -7,12 +7,14 @@
  *
  * syscall; cpuid (a VM exit in a guest); fault (pages touched first); walk (more pages than
  * the TLB holds); switch (of address spaces); unmap (of one page); cold (accessed flags);
- * spin (nothing, but that timer interrupts come);
+ * spin (nothing, but that timer interrupts come); spml, epml (rounds in which pages were written),
+ * epml-sparse (each tenth of them);
  * ipi (to another processor; needs two). One line a loop, with the events.
  * Exit status: 0, 2 something does not work here.
  */
 #define NO_TRACKER
 #include <cpuid.h>
+#include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -139,8 +141,48 @@ static void loop_cold(struct point *a)
 static void loop_spin(struct point *a)
 {
 	take(a, NULL);
-	for (volatile int i = 0; i < 5000 * TIMES; i++)
+	for (volatile int i = 0; i < 1000 * TIMES; i++)
 		;
+}
+
+/* Rounds of this process's own tracker. Dom0, where the others run too, has no libooh. */
+static void rounds(struct point *a, const char *backend, unsigned long step)
+{
+	void *lib = dlopen("libooh.so.0", RTLD_NOW);
+	__typeof__(ooh_open) *open = lib ? dlsym(lib, "ooh_open") : NULL;
+	__typeof__(ooh_collect) *collect = lib ? dlsym(lib, "ooh_collect") : NULL;
+	char *mem = fresh(PAGES / 4), why[OOH_REASON_LEN] = "no libooh";
+	const struct ooh_range *v;
+	struct ooh_tracker *t;
+
+	touch(mem, PAGES / 4);
+	if (!open || !collect || open(getpid(), backend, 0, &t, why, sizeof(why))) {
+		fprintf(stderr, "calibrate: %s\n", why);
+		exit(2);
+	}
+	for (int i = -1; i < 32; i++) {
+		if (i == 0)
+			take(a, NULL);
+		for (unsigned long p = 0; p < PAGES / 4; p += step)
+			((volatile char *)mem)[p * PAGE]++;
+		if (collect(t, 0, &v, NULL) < 0)
+			die("ooh_collect");
+	}
+}
+
+static void loop_spml(struct point *a)
+{
+	rounds(a, "spml", 1);
+}
+
+static void loop_epml(struct point *a)
+{
+	rounds(a, "epml", 1);
+}
+
+static void loop_epml_sparse(struct point *a)
+{
+	rounds(a, "epml", 10);
 }
 
 static void *busy(void *stop)
@@ -180,9 +222,18 @@ static const struct {
 	const char *name;
 	void (*run)(struct point *begin);
 } loops[] = {
-	{ "syscall", loop_syscall }, { "cpuid", loop_cpuid },	{ "fault", loop_fault },
-	{ "walk", loop_walk },	     { "switch", loop_switch }, { "unmap", loop_unmap },
-	{ "cold", loop_cold },	     { "spin", loop_spin },	{ "ipi", loop_ipi },
+	{ "syscall", loop_syscall },
+	{ "cpuid", loop_cpuid },
+	{ "fault", loop_fault },
+	{ "walk", loop_walk },
+	{ "switch", loop_switch },
+	{ "unmap", loop_unmap },
+	{ "cold", loop_cold },
+	{ "spin", loop_spin },
+	{ "spml", loop_spml },
+	{ "epml", loop_epml },
+	{ "epml-sparse", loop_epml_sparse },
+	{ "ipi", loop_ipi },
 };
 
 int main(int argc, char **argv)

@@ -23,9 +23,7 @@ EVENTS = {"syscall": "syscall", "vmexit": "cpuid", "vmread": "cpuid", "vmwrite":
           "epml_record": "epml", "ept_clear": "epml", "vmfunc": "epml-sparse"}
 # The costs are tenfold, and what else is no instruction that is counted (string instructions), as of a run without
 # costs, is taken off.
-LOOPS = {**{name: f"{CALIBRATE} {name}" for name in ("syscall", "cpuid", "fault", "walk", "switch", "unmap", "cold", "spin")},
-         **{name: f"/usr/lib/ooh/bench/array -w -r 2 -s {share} 64 {log}"
-            for name, share, log in (("spml", 1000, "spml"), ("epml", 1000, "epml"), ("epml-sparse", 100, "epml"))}}
+LOOPS = ("syscall", "cpuid", "fault", "walk", "switch", "unmap", "cold", "spin", "spml", "epml", "epml-sparse")
 SCALE = 10
 
 
@@ -55,18 +53,19 @@ def loops(machines):
     vm = machines("bench")
     out = {}
 
-    def run(name, command):
-        bare, costly = (add(list(parse(command(percent)))) for percent in (0, 100 * SCALE))
-        out[name] = {**costly, "scale": SCALE, "other": bare["cpus"] * bare["ticks"] - bare["executed"]}
+    def run(name, command, scale=SCALE):
+        bare, costly = (add(list(parse(command(percent)))) for percent in (0, 100 * scale))
+        out[name] = {**costly, "scale": scale, "other": bare["cpus"] * bare["ticks"] - bare["executed"]}
 
     def in_dom0(percent):
         r = vm.dom0(f"emustat --costs {percent} && ./calibrate walk", into=[BUILD / "guest" / CALIBRATE[1:]])
         assert r.returncode == 0, r.stderr
         return r.stdout
 
-    for name, command in LOOPS.items():
-        run(name, lambda percent, command=command: vm.good(f"emustat --costs {percent} && {command}"))
-    run("dom0", in_dom0)
+    for name in LOOPS:
+        run(name, lambda percent, name=name: vm.good(f"emustat --costs {percent} && {CALIBRATE} {name}"))
+    # with tenfold costs it would do nothing but handle timer interrupts
+    run("dom0", in_dom0, scale=1)
     vm.good("emustat --costs 100")
     return out
 
@@ -93,7 +92,7 @@ def test_an_event_costs_what_the_table_says(loops, event):
     found = measured(d) - others
     print(f"{' + '.join(pair)}: {found / mine:.3f} of what the table says")
     # it must not drown in what the others may be off by
-    slack = 0.0002 * others
+    slack = 0.0005 * others
     assert mine > 3 * (TOLERANCE * mine + slack), "this loop does not show it"
     assert abs(found - mine) <= TOLERANCE * mine + slack
 
