@@ -56,26 +56,26 @@ def made(tmp_path_factory):
 @pytest.mark.parametrize("name", ["report.txt", "report.csv"])
 def test_as_expected(made, name):
     """tests/bench/expected.*: after a change that is meant, copy the new ones there and read them."""
-    expected = (HERE / name.replace("report", "expected")).read_text()
-    assert (made / name).read_text() == expected
+    expected = (HERE / name.replace("report", "expected")).read_text(encoding="utf-8")
+    assert (made / name).read_text(encoding="utf-8") == expected
 
 
 def test_figures_from_the_raw_lines(made):
     """Not from the report's own arithmetic: one slow-down, by hand."""
     rounds = {}
-    for line in (HERE / "raw.txt").read_text().splitlines():
+    for line in (HERE / "raw.txt").read_text(encoding="utf-8").splitlines():
         d = dict(zip(line.split()[2::2], line.split()[3::2]))
         if line.startswith("bench array") and d["part"] == "headline" and d["mib"] == "1" and d["backend"] in ("none", "epml"):
             rounds.setdefault(d["backend"], []).append((int(d["ticks"]) - int(d["own"])) / int(d["work"]))
     epml = rounds["epml"][0] / ((rounds["none"][0] + rounds["none"][1]) / 2) - 1
-    with open(made / "report.csv", newline="") as f:
+    with open(made / "report.csv", newline="", encoding="utf-8") as f:
         row = next(r for r in csv.DictReader(f) if (r["section"], r["tracker"], r["MiB"], r["metric"]) == ("headline", "epml", "1", "slow-down"))
     assert float(row["median"]) == pytest.approx(100 * epml, rel=1e-3)
     assert row["substrate"] == "emulated"
 
 
 def test_page_stands_alone(made):
-    page = (made / "report.html").read_text()
+    page = (made / "report.html").read_text(encoding="utf-8")
     assert not re.search(r'(src|href)="(?!#)(https?:)?//|<script|@import|<link', page)
     assert page.count("<svg") >= 2
     # units on all axes, and the substrate under each figure
@@ -87,7 +87,7 @@ def test_page_stands_alone(made):
 def look(page, tmp_path):
     """What a browser finds wrong with the page, and how many figures it was told of."""
     figures = page.count("<figure>")
-    (tmp_path / "look.html").write_text(page.replace("</body>", f"<script>{LOOK.replace('FIGURES', str(figures))}</script></body>"))
+    (tmp_path / "look.html").write_text(page.replace("</body>", f"<script>{LOOK.replace('FIGURES', str(figures))}</script></body>"), encoding="utf-8")
     r = subprocess.run(["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
                         f"--window-size={WIDTH},900", "--dump-dom", f"file://{tmp_path / 'look.html'}"],
                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=180)
@@ -98,14 +98,14 @@ def look(page, tmp_path):
 
 
 def test_page_in_a_browser(made, tmp_path):
-    result = look((made / "report.html").read_text(), tmp_path)
+    result = look((made / "report.html").read_text(encoding="utf-8"), tmp_path)
     assert result["figures"] >= 2
     assert result["bad"] == []
 
 
 def test_the_look_bites(made, tmp_path):
     """One text is put over another, and a table made too wide."""
-    page = (made / "report.html").read_text()
+    page = (made / "report.html").read_text(encoding="utf-8")
     texts = [m.group(0) for m in re.finditer(r"<text [^>]*>", page)]
     page = page.replace(texts[4], texts[3], 1).replace("<table>", '<table style="width: 1400px">', 1)
     bad = " ".join(look(page, tmp_path)["bad"])

@@ -16,12 +16,12 @@ def run(*argv, timeout=600):
 
 
 def rows(folder):
-    with open(folder / "report.csv", newline="") as f:
+    with open(folder / "report.csv", newline="", encoding="utf-8") as f:
         return list(csv.DictReader(f))
 
 
 def lines(folder, part):
-    for line in (folder / "raw.txt").read_text().splitlines():
+    for line in (folder / "raw.txt").read_text(encoding="utf-8").splitlines():
         words = line.split()
         d = dict(zip(words[2::2], words[3::2]))
         if words[0] == "bench" and d["part"] == part:
@@ -36,7 +36,7 @@ def test_here(tmp_path):
     assert {x["substrate"] for x in found} == {"native"}
     trackers = {x["tracker"] for x in found}
     assert {"pagemap-scan", "uffd-wp", "mprotect"} <= trackers
-    text = (tmp_path / "report.txt").read_text()
+    text = (tmp_path / "report.txt").read_text(encoding="utf-8")
     for name in {"spml", "epml", "soft-dirty"} - trackers:
         assert f"{name}: not usable" in " ".join(text.split())
     assert all(d["missed"] == "0" for part in ("headline", "share") for d in lines(tmp_path, part))
