@@ -143,7 +143,7 @@ int main(int argc, char **argv)
 	if (save)
 		return simcall_save() ? 1 : 0;
 	if (percent >= 0) {
-		if (simcall_costs(percent, NULL, 0) < 0) {
+		if (simcall_costs(percent) < 0) {
 			fprintf(stderr,
 				"emustat: this machine has no table of costs (testbed/configs)\n");
 			return 1;

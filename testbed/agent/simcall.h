@@ -64,10 +64,6 @@
 /* clang-format on */
 #define SIMCALL_ENUM(name) SIMCALL_COST_##name,
 enum { SIMCALL_COSTLY_EVENTS(SIMCALL_ENUM) SIMCALL_COST_EVENTS };
-/* Costs, as simcall_costs() gives them: of the events, then of VM exits by basic reason. */
-#define SIMCALL_COST_VMEXIT SIMCALL_COST_EVENTS
-#define SIMCALL_COST_MAX    (SIMCALL_COST_VMEXIT + SIMCALL_CNT_REASONS)
-#define SIMCALL_COSTS_KEEP  (~(uint64_t)0)
 
 static inline int64_t simcall(uint64_t op, uint64_t a, uint64_t b, uint64_t c)
 {
@@ -112,13 +108,12 @@ static inline int64_t simcall_counters(uint64_t *buf, uint64_t n)
 }
 
 /*
- * What the clock charges for costly events: copies up to n costs, in ticks, as they were
- * so far, and charges percent of the table from now on (0: nothing; SIMCALL_COSTS_KEEP:
- * as before). Returns how many there are, -2 (ENOENT) if the machine has no table.
+ * Of what the machine's table says for costly events, charges percent (0 to 1000) from now on.
+ * Returns 0, -2 (ENOENT) if the machine has no table, -22 (EINVAL) for another percentage.
  */
-static inline int64_t simcall_costs(uint64_t percent, uint32_t *costs, uint64_t n)
+static inline int64_t simcall_costs(uint64_t percent)
 {
-	return simcall(SIMCALL_COSTS, percent, (uint64_t)(uintptr_t)costs, n);
+	return simcall(SIMCALL_COSTS, percent, 0, 0);
 }
 
 /*
