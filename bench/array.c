@@ -9,7 +9,8 @@
  * a phase without a tracker, "mprotect" one by write protection and signals inside the writer
  * (as a garbage collector does it). With -w the writers wait for each round, in which they go
  * over their pages once, and the round ends when they have. The writers have the last
- * processor, the collector the first; on one processor they share it. Milliseconds are of bench/events.h's second.
+ * processor, the collector the first; on one processor they share it. Milliseconds are of
+ * bench/events.h's second.
  *
  * One line a round: what it was, work (pages that the writers went over), write (with -w: ticks
  * of that), collect (CPU time of the round's end, in ticks; of mprotect the time until the writer
@@ -19,7 +20,6 @@
  * Exit status: 0, 1 pages were missed, 2 something does not work here.
  */
 #include <getopt.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -61,16 +61,6 @@ __attribute__((noreturn)) static void die(const char *what)
 {
 	fprintf(stderr, "array: %s: %s\n", what, strerror(errno));
 	exit(2);
-}
-
-static void pin(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		die("sched_setaffinity");
 }
 
 static void *shared_memory(size_t size)
@@ -128,7 +118,8 @@ __attribute__((noreturn)) static void writer(struct shared *s)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	self = s;
-	pin(sysconf(_SC_NPROCESSORS_ONLN) - 1);
+	if (pin(sysconf(_SC_NPROCESSORS_ONLN) - 1))
+		die("sched_setaffinity");
 	mem = mmap(NULL, job.pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
 		   0);
 	if (mem == MAP_FAILED)
@@ -160,6 +151,12 @@ __attribute__((noreturn)) static void writer(struct shared *s)
 }
 
 /* ---- rounds, in the collector */
+
+static void sleep_until(uint64_t ticks)
+{
+	for (struct timespec t = until(ticks); t.tv_sec || t.tv_nsec; t = until(ticks))
+		nanosleep(&t, NULL);
+}
 
 static uint64_t work(void)
 {
@@ -403,7 +400,8 @@ int main(int argc, char **argv)
 		if (w->pid == 0)
 			writer(w->s);
 	}
-	pin(0);
+	if (pin(0))
+		die("sched_setaffinity");
 	/* until their memory is there */
 	for (unsigned int p = 0; p < job.processes; p++)
 		while (!writers[p].s->mem || (!job.stepwise && writers[p].s->done < 2)) {

@@ -8,15 +8,12 @@
  * syscall; cpuid (a VM exit in a guest); fault (pages touched first); walk (more pages than
  * the TLB holds); switch (of address spaces); unmap (of one page); cold (accessed flags);
  * spin (nothing, but that timer interrupts come); spml, epml (rounds in which pages were written),
- * epml-sparse (each tenth of them);
- * ipi (to another processor; needs two). One line a loop, with the events.
+ * epml-sparse (each tenth of them). One line a loop, with the events.
  * Exit status: 0, 2 something does not work here.
  */
 #define NO_TRACKER
 #include <cpuid.h>
 #include <dlfcn.h>
-#include <pthread.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -185,39 +182,6 @@ static void loop_epml_sparse(struct point *a)
 	rounds(a, "epml", 10);
 }
 
-static void *busy(void *stop)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(1, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		die("a second processor");
-	while (!*(volatile int *)stop)
-		;
-	return NULL;
-}
-
-static void loop_ipi(struct point *a)
-{
-	static volatile int stop;
-	char *mem = fresh(1);
-	pthread_t thread;
-
-	stop = 0;
-	if (pthread_create(&thread, NULL, busy, (void *)&stop))
-		die("pthread_create");
-	usleep(100000);
-	take(a, NULL);
-	/* the other processor's TLB has to be told */
-	for (int i = 0; i < TIMES / 4; i++) {
-		touch(mem, 1);
-		madvise(mem, PAGE, MADV_DONTNEED);
-	}
-	stop = 1;
-	pthread_join(thread, NULL);
-}
-
 static const struct {
 	const char *name;
 	void (*run)(struct point *begin);
@@ -233,22 +197,18 @@ static const struct {
 	{ "spml", loop_spml },
 	{ "epml", loop_epml },
 	{ "epml-sparse", loop_epml_sparse },
-	{ "ipi", loop_ipi },
 };
 
 int main(int argc, char **argv)
 {
 	static struct point a, b;
-	cpu_set_t set;
 
 	events_init();
 	if (!emulated) {
 		fprintf(stderr, "calibrate: this is not the emulated machine\n");
 		return 2;
 	}
-	CPU_ZERO(&set);
-	CPU_SET(0, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
+	if (pin(0))
 		die("sched_setaffinity");
 	for (int i = 1; i < argc; i++) {
 		size_t n = 0;

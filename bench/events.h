@@ -8,6 +8,7 @@
 #define OOH_BENCH_EVENTS_H
 
 #include <errno.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -91,16 +92,23 @@ static inline uint64_t to_ticks(uint64_t ns)
 	return (ns * ticks_per_ns) >> 20;
 }
 
-static inline void sleep_until(uint64_t ticks)
+/* What is left until a reading of the time stamp counter; 0 if nothing is. */
+static inline struct timespec until(uint64_t ticks)
 {
-	int64_t left;
+	int64_t left = ticks - __rdtsc();
+	uint64_t ns = left > 0 ? ((uint64_t)left << 20) / ticks_per_ns + 1 : 0;
 
-	while ((left = ticks - __rdtsc()) > 0) {
-		uint64_t ns = ((uint64_t)left << 20) / ticks_per_ns + 1;
-		struct timespec t = { ns / 1000000000, ns % 1000000000 };
+	return (struct timespec){ ns / 1000000000, ns % 1000000000 };
+}
 
-		nanosleep(&t, NULL);
-	}
+/* Binds the calling thread to a processor; returns 0, or -1 with errno. */
+static inline int pin(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return sched_setaffinity(0, sizeof(set), &set);
 }
 
 /* Begins a line with what has happened between two points; the caller adds to it and ends it. */

@@ -15,7 +15,6 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <poll.h>
-#include <sched.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -67,20 +66,18 @@ static void attach(pid_t pid, const char *backend, struct ooh_tracker **t, pid_t
 	exit(TROUBLE);
 }
 
-static bool ended(int pidfd, uint64_t until)
+static bool ended(int pidfd, uint64_t ticks)
 {
 	for (;;) {
-		int64_t left = until - __rdtsc();
 		struct pollfd p = { .fd = pidfd, .events = POLLIN };
-		uint64_t ns = left > 0 ? ((uint64_t)left << 20) / ticks_per_ns : 0;
-		struct timespec t = { ns / 1000000000, ns % 1000000000 };
+		struct timespec t = until(ticks);
 		int n = ppoll(&p, 1, &t, NULL);
 
 		if (n > 0)
 			return true;
 		if (n < 0 && errno != EINTR)
 			die("ppoll");
-		if (left <= 0)
+		if (!t.tv_sec && !t.tv_nsec)
 			return false;
 	}
 }
@@ -93,7 +90,6 @@ int main(int argc, char **argv)
 	uint64_t spent = 0, next;
 	struct point a, b;
 	pid_t pid = 0, command = 0;
-	cpu_set_t set;
 	int opt, status, pidfd;
 
 	while ((opt = getopt(argc, argv, "+p:i:")) != -1) {
@@ -111,9 +107,7 @@ int main(int argc, char **argv)
 	}
 	label = argv[optind];
 	backend = argv[optind + 1];
-	CPU_ZERO(&set);
-	CPU_SET(0, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
+	if (pin(0))
 		die("sched_setaffinity");
 	events_init();
 
