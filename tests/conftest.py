@@ -24,6 +24,14 @@ WAYS = ["store", "threads", "kernel", "map", "map-over", "move", "drop", "drop-r
         "heap", "stack", "fork", "shared", "protect", "file", "copies", "huge", "signals", "spawn"]
 
 
+def bench_lines(text):
+    """What the programs of bench/ print: a dictionary for each line, numbers as such."""
+    for line in text.splitlines():
+        words = line.split()
+        if words[:1] == ["bench"]:
+            yield {k: int(v) if v.isdigit() else v for k, v in zip(words[2::2], words[3::2])}
+
+
 class Machine:
     """One configuration of testbed/configs, for tests."""
 
@@ -116,8 +124,8 @@ class Machines:
 GROUPS = {"tests/guest/test_boehm.py": "second", "tests/guest/test_criu.py": "second", "tests/guest/test_criu_zdtm.py": "second",
           "tests/guest/test_verify.py": "second", "tests/testbed/test_hard.py": "second",
           "tests/testbed/test_configs.py": "machines", "tests/testbed/test_fuzz.py": "machines",
-          "tests/guest/test_migration.py": "machines", "tests/testbed/test_costs.py": "bench", "tests/bench": "bench", "tests/host": "host", "tests/vmx": "host",
-          "tests/test_patches.py": "host"}
+          "tests/guest/test_migration.py": "machines", "tests/testbed/test_costs.py": "bench", "tests/bench": "bench",
+          "tests/host": "host", "tests/vmx": "host", "tests/test_patches.py": "host"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks

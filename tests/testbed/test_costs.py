@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TOP
+from conftest import TOP, bench_lines
 
 BUILD = Path(os.environ.get("OOH_BUILD", TOP / "build"))
 
@@ -36,17 +36,6 @@ def table():
     return costs
 
 
-def parse(text):
-    for line in text.splitlines():
-        words = line.split()
-        if words[0] == "bench":
-            yield {k: int(v) if v.isdigit() else v for k, v in zip(words[2::2], words[3::2])}
-
-
-def add(runs):
-    return {k: sum(r[k] for r in runs) if isinstance(runs[0][k], int) and k != "cpus" else runs[0][k] for k in runs[0]}
-
-
 @pytest.fixture(scope="module")
 def loops(machines):
     """Loop -> what the program has measured there."""
@@ -54,7 +43,7 @@ def loops(machines):
     out = {}
 
     def run(name, command, scale=SCALE):
-        bare, costly = (add(list(parse(command(percent)))) for percent in (0, 100 * scale))
+        bare, costly = (next(bench_lines(command(percent))) for percent in (0, 100 * scale))
         out[name] = {**costly, "scale": scale, "other": bare["cpus"] * bare["ticks"] - bare["executed"]}
 
     def in_dom0(percent):
@@ -108,7 +97,7 @@ def test_the_whole_is_the_sum(loops):
 def test_a_share_of_the_costs(machines):
     vm = machines("bench")
     for percent in (0, 50, 100, 200):
-        d = next(parse(vm.good(f"emustat --costs {percent} && {CALIBRATE} syscall")))
+        d = next(bench_lines(vm.good(f"emustat --costs {percent} && {CALIBRATE} syscall")))
         assert d["charged"] == pytest.approx(sum(charges(d, table()).values()) * percent / 100, rel=0.05), percent  # halves are rounded down
         assert d["ticks"] > d["executed"] + 0.99 * d["charged"]
     vm.good("emustat --costs 100")
@@ -116,7 +105,7 @@ def test_a_share_of_the_costs(machines):
 
 def test_two_processors(machines):
     """Instructions and costs are in one unit there, too. Dom0 keeps the other one busy: its agent asks for work."""
-    d = next(parse(machines("bench2").good(f"emustat --costs 100 && {CALIBRATE} syscall")))
+    d = next(bench_lines(machines("bench2").good(f"emustat --costs 100 && {CALIBRATE} syscall")))
     assert d["cpus"] == 2
     assert 2 * d["ticks"] == pytest.approx(d["executed"] + d["charged"], rel=0.1)
 
