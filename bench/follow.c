@@ -9,7 +9,7 @@
  * Milliseconds are of bench/events.h's second.
  *
  * Prints one line: what it was, rounds, reported (pages), all_dirty (rounds of which the
- * tracker could say nothing else), collect (ticks in the collects) and the events.
+ * tracker could say nothing else), collect (CPU time of the collects, in ticks) and the events.
  * Exit status: that of the command, 125 if something does not work here.
  */
 #include <fcntl.h>
@@ -133,7 +133,7 @@ int main(int argc, char **argv)
 			break;
 		if (!t)
 			continue;
-		began = __rdtsc();
+		began = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 		n = ooh_collect(t, 0, &v, &flags);
 		if (n == -ESRCH)
 			break;
@@ -142,7 +142,7 @@ int main(int argc, char **argv)
 			kill(command, SIGKILL);
 			return TROUBLE;
 		}
-		spent += __rdtsc() - began;
+		spent += to_ticks(clock_ns(CLOCK_THREAD_CPUTIME_ID) - began);
 		rounds++;
 		all += !!(flags & OOH_ALL_DIRTY);
 		for (ssize_t i = 0; i < n; i++)
