@@ -9,7 +9,7 @@ from conftest import LOGS, LONG
 
 HERE = Path(__file__).parent
 # programs with a test of their own
-ELSEWHERE = {"burst", "mapcost", "memsum", "migrating", "onepage", "steady", "views", "writer"}
+ELSEWHERE = {"burst", "faultfd", "mapcost", "memsum", "migrating", "onepage", "steady", "views", "writer"}
 # they go through the backends themselves
 ALL_AT_ONCE = {"backends", "self"}
 PROGRAMS = sorted({p.stem for p in HERE.glob("*.c")} - ELSEWHERE)
