@@ -32,6 +32,16 @@ def bench_lines(text):
             yield {k: int(v) if v.isdigit() else v for k, v in zip(words[2::2], words[3::2])}
 
 
+def costs_table():
+    """testbed/costs: cycles by event."""
+    costs = {}
+    for line in (TOP / "testbed" / "costs").read_text().splitlines():
+        words = line.split("#")[0].split()
+        if words:
+            costs[words[0]] = int(words[1])
+    return costs
+
+
 class Machine:
     """One configuration of testbed/configs, for tests."""
 

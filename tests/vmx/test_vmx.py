@@ -2,7 +2,8 @@
 """The processor against docs/epml-spec.md, without Xen and Linux: a bare VMX host (host.h)
 boots in Bochs, runs a guest for each TEST() of the C files beside this one, and prints a
 verdict for each. It runs once here for all of them; once more on a processor without EPML;
-and once from a snapshot that a guest asked for in the midst of its test."""
+once from a snapshot that a guest asked for in the midst of its test; and once with a clock that
+charges for events (testbed/costs): what each costs is printed by test_costs.c."""
 
 import os
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TOP
+from conftest import TOP, costs_table
 
 HERE = Path(__file__).parent
 OUT = Path(os.environ["OOH_BUILD"]) / "vmx"
@@ -31,9 +32,10 @@ def built():
 
 
 class Run:
-    """One run of the machine, to its end or the limit: verdicts by name, (verdict, reason)."""
+    """One run of the machine, to its end or the limit: verdicts by name, (verdict, reason); what tests
+    measured, by name, "word number ..."."""
 
-    def __init__(self, bochs, name, features="", restore=None):
+    def __init__(self, bochs, name, features="", restore=None, costs=False):
         self.dir = OUT / "run" / name
         subprocess.run(["rm", "-rf", self.dir], check=True)
         self.dir.mkdir(parents=True)
@@ -55,6 +57,8 @@ class Run:
             "info: action=ignore",
             "",
         ]))
+        if costs:
+            (self.dir / "costs").write_bytes((TOP / "testbed" / "costs").read_bytes())
         args = ["-r", restore] if restore else ["-f", "bochsrc"]
         try:
             self.status = subprocess.run([bochs / "bochs", "-q", *args], cwd=self.dir, timeout=LIMIT,
@@ -63,8 +67,9 @@ class Run:
         except subprocess.TimeoutExpired:
             self.status = "time over"
         self.log = (self.dir / "serial.log").read_text(errors="replace")
-        self.verdicts = {m[1]: (m[2], m[3]) for m in
-                         re.finditer(r"^TEST (\w+): (SUCCESS|FAILURE|ERROR|SKIP) ?(.*)$", self.log, re.M)}
+        said = list(re.finditer(r"^TEST (\w+): (?:\[(.*)\] )?(SUCCESS|FAILURE|ERROR|SKIP) ?(.*)$", self.log, re.M))
+        self.verdicts = {m[1]: (m[3], m[4]) for m in said}
+        self.measured = {m[1]: m[2] for m in said if m[2]}
 
     def ended(self):
         return self.status == 0 and self.log.endswith("END\n")
@@ -75,8 +80,12 @@ def run(built):
     return Run(built, "epml", FEATURES)
 
 
-@pytest.mark.parametrize("name", [name for _, name in TESTS], ids=["-".join(t) for t in TESTS])
-def test_cpu(run, name):
+@pytest.fixture(scope="module")
+def with_costs(built):
+    return Run(built, "costs", FEATURES, costs=True)
+
+
+def verdict_of(run, name):
     if name not in run.verdicts:
         # not a verdict on the processor: the test or its machine broke
         raise RuntimeError(f"no verdict; status {run.status}, the output ends with:\n{run.log[-500:]}")
@@ -86,6 +95,36 @@ def test_cpu(run, name):
     if verdict == "ERROR":
         raise RuntimeError(reason)
     assert verdict == "SUCCESS", reason
+
+
+WITHOUT_COSTS = [t for t in TESTS if t[0] != "costs"]
+
+
+@pytest.mark.parametrize("name", [name for _, name in WITHOUT_COSTS], ids=["-".join(t) for t in WITHOUT_COSTS])
+def test_cpu(run, name):
+    verdict_of(run, name)
+
+
+@pytest.mark.parametrize("name", [name for group, name in TESTS if group == "costs"])
+def test_an_event_costs_what_the_table_says(with_costs, name):
+    """By the time stamp counter, within a tenth; what else was charged in the window is taken off, by the table."""
+    verdict_of(with_costs, name)
+    event, *pairs = with_costs.measured[name].split()
+    numbers = {k: int(v) for k, v in zip(pairs[::2], pairs[1::2])}
+    charges = {k: numbers[k] * cost for k, cost in costs_table().items()}
+    mine = charges.pop(event)
+    found = numbers["charged"] - sum(charges.values())
+    print(f"{event}: {found / mine:.3f} of what the table says, {numbers[event]} times")
+    assert name == f"costs_{event}"
+    assert numbers[event] >= 200
+    assert found == pytest.approx(mine, rel=0.1)
+
+
+def test_costs_change_no_verdict(run, with_costs):
+    assert with_costs.ended(), (with_costs.status, with_costs.log[-500:])
+    for group, name in TESTS:
+        assert with_costs.verdicts[name][0] == ("SUCCESS" if group == "costs" else run.verdicts[name][0]), with_costs.verdicts[name]
+        assert group != "costs" or run.verdicts[name][1] == "this machine has no table of costs"
 
 
 def test_all_of_it_ran(run):
