@@ -4,7 +4,8 @@
  *
  *	emustat [-j] [-o FILE]			since power on
  *	emustat [-j] [-o FILE] -- CMD...	while CMD ran; ends with its status
- *	emustat --costs PERCENT			charge that much of the table of costs, 0: nothing
+ *	emustat --costs PERCENT [EVENT]		charge that much of the table of costs, for all
+ *						events or for one; 0: nothing
  *	emustat --save				ask for a snapshot of the machine
  *
  * -j: JSON, a number for each event. The counters are those of the whole
@@ -21,6 +22,10 @@
 #include <unistd.h>
 
 #include "simcall.h"
+
+#define NAME(event) #event,
+
+static const char *const costly[] = { SIMCALL_COSTLY_EVENTS(NAME) "vmexit" };
 
 #define NAME_OF(event) [SIMCALL_CNT_COSTLY + SIMCALL_COST_##event] = #event,
 
@@ -56,6 +61,24 @@ static int number(const char *text)
 		exit(2);
 	}
 	return n;
+}
+
+/* NULL: all */
+static int set_costs(int percent, const char *event)
+{
+	uint64_t n = 0;
+
+	while (event && n <= SIMCALL_COST_vmexit && strcmp(event, costly[n]))
+		n++;
+	if (event && n > SIMCALL_COST_vmexit) {
+		fprintf(stderr, "emustat: %s: no event of the table of costs\n", event);
+		return 2;
+	}
+	if (simcall_costs(percent, event ? n : SIMCALL_COST_ALL) < 0) {
+		fprintf(stderr, "emustat: this machine has no table of costs (testbed/configs)\n");
+		return 1;
+	}
+	return 0;
 }
 
 static void no_emulator(int sig)
@@ -135,21 +158,15 @@ int main(int argc, char **argv)
 			break;
 		default:
 			fprintf(stderr, "usage: emustat [-j] [-o FILE] [-- CMD...] | --costs "
-					"PERCENT | --save\n");
+					"PERCENT [EVENT] | --save\n");
 			return 2;
 		}
 	}
 	signal(SIGILL, no_emulator);
 	if (save)
 		return simcall_save() ? 1 : 0;
-	if (percent >= 0) {
-		if (simcall_costs(percent) < 0) {
-			fprintf(stderr,
-				"emustat: this machine has no table of costs (testbed/configs)\n");
-			return 1;
-		}
-		return 0;
-	}
+	if (percent >= 0)
+		return set_costs(percent, argv[optind]);
 	/* the tables must be there: a page fault in the call is not an event of CMD */
 	memset(b, 0, sizeof(b));
 	if (optind < argc) {

@@ -63,7 +63,12 @@
 	X(shadow_vmwrite) X(vmfunc) X(ept_clear)
 /* clang-format on */
 #define SIMCALL_ENUM(name) SIMCALL_COST_##name,
-enum { SIMCALL_COSTLY_EVENTS(SIMCALL_ENUM) SIMCALL_COST_EVENTS };
+enum {
+	SIMCALL_COSTLY_EVENTS(SIMCALL_ENUM) SIMCALL_COST_EVENTS,
+	/* counted by reason; for COSTS all of them are one event */
+	SIMCALL_COST_vmexit = SIMCALL_COST_EVENTS,
+};
+#define SIMCALL_COST_ALL (~0ULL)
 
 static inline int64_t simcall(uint64_t op, uint64_t a, uint64_t b, uint64_t c)
 {
@@ -108,12 +113,13 @@ static inline int64_t simcall_counters(uint64_t *buf, uint64_t n)
 }
 
 /*
- * Of what the machine's table says for costly events, charges percent (0 to 1000) from now on.
- * Returns 0, -2 (ENOENT) if the machine has no table, -22 (EINVAL) for another percentage.
+ * Of what the machine's table says for an event, SIMCALL_COST_*, or for all of them, charges
+ * percent (0 to 1000) from now on. Returns 0, -2 (ENOENT) if the machine has no table, -22 (EINVAL)
+ * for another percentage or event.
  */
-static inline int64_t simcall_costs(uint64_t percent)
+static inline int64_t simcall_costs(uint64_t percent, uint64_t event)
 {
-	return simcall(SIMCALL_COSTS, percent, 0, 0);
+	return simcall(SIMCALL_COSTS, percent, event, 0);
 }
 
 /*

@@ -9,16 +9,9 @@
 #include "vm.h"
 
 #define TIMES		 200
-#define VECTOR		 0x61 /* of posted interrupts' notification */
-#define MSR_APIC_BASE	 0x1b
-#define MSR_X2APIC_SVR	 0x80f
-#define MSR_X2APIC_ICR	 0x830
 #define MSR_STAR	 0xc0000081
 #define MSR_LSTAR	 0xc0000082
 #define MSR_SYSCALL_MASK 0xc0000084
-#define TO_SELF		 (1u << 18)
-
-enum { VMCS_NOTIFICATION_VECTOR = 0x0002, VMCS_POSTED_DESCRIPTOR = 0x2016 };
 
 static u64 begun[SIMCALL_CNT_MAX], now[SIMCALL_CNT_MAX];
 /* of all windows since the costs were set: the clock's ticks, and the events */
@@ -46,14 +39,14 @@ static void measure(const char *event, void (*windows)(void))
 
 	/* the first time is for accessed flags and the like */
 	for (u32 turn = 0; turn < 3; turn++) {
-		if (simcall_costs(turn == 2 ? 100 : 0))
+		if (simcall_costs(turn == 2 ? 100 : 0, SIMCALL_COST_ALL))
 			skip("this machine has no table of costs");
 		memset(sum, 0, sizeof(sum));
 		windows();
 		if (turn == 1)
 			bare = sum[SIMCALL_CNT_TICKS];
 	}
-	simcall_costs(0);
+	simcall_costs(0, SIMCALL_COST_ALL);
 	print("[%s charged %lu vmexit %lu", event, sum[SIMCALL_CNT_TICKS] - bare,
 	      sum[SIMCALL_CNT_EXITS]);
 	for (u32 i = 0; i < SIMCALL_COST_EVENTS; i++)
@@ -108,18 +101,12 @@ TEST(costs_vmwrite)
 	measure("vmwrite", repeat_vmwrite);
 }
 
-static void apic_on(void)
-{
-	wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | 3 << 10); /* x2APIC */
-	wrmsr(MSR_X2APIC_SVR, 0x1ff);
-}
-
 static void send_ipis(void)
 {
 	/* to a processor that is not there: nothing stays pending */
 	window_begins();
 	for (u32 i = 0; i < TIMES; i++)
-		wrmsr(MSR_X2APIC_ICR, 7ull << 32 | VECTOR);
+		wrmsr(MSR_X2APIC_ICR, 7ull << 32 | POSTED_VECTOR);
 	window_ends();
 }
 
@@ -163,19 +150,13 @@ TEST(costs_shadow_vmwrite)
 	measure("shadow_vmwrite", run_shadow_writes);
 }
 
-static volatile struct {
-	u32 requests[8];
-	u64 control, reserved[3];
-} __attribute__((aligned(64))) descriptor;
-
-static void posted(void)
+static void posts(void)
 {
 	__asm__ volatile("sti");
 	window_begins();
 	for (u32 i = 0; i < TIMES; i++) {
-		descriptor.requests[IRQ_VECTOR / 32] = 1u << IRQ_VECTOR % 32;
-		descriptor.control = 1;
-		wrmsr(MSR_X2APIC_ICR, TO_SELF | VECTOR);
+		posted.requests[IRQ_VECTOR / 32] = 1u << IRQ_VECTOR % 32;
+		notify_posted();
 	}
 	window_ends();
 }
@@ -184,23 +165,19 @@ static void run_posted(void)
 {
 	u32 before = irqs;
 
-	vm_run(posted);
+	vm_run(posts);
 	check_eq(irqs - before, TIMES);
 }
 
 TEST(costs_posted_interrupt)
 {
-	apic_on();
-	vmwrite(VMCS_NOTIFICATION_VECTOR, VECTOR);
-	vmwrite(VMCS_POSTED_DESCRIPTOR, (u64)&descriptor);
-	vmwrite(VMCS_PINBASED, vmread(VMCS_PINBASED) | 1 << 7);
-	vmwrite(VMCS_EXIT_CONTROLS, vmread(VMCS_EXIT_CONTROLS) | 1 << 15); /* acknowledge */
+	vm_post_interrupts();
 	measure("posted_interrupt", run_posted);
 }
 
 TEST(costs_ipi)
 {
-	apic_on();
+	x2apic_on();
 	measure("ipi", send_ipis);
 }
 

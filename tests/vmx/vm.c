@@ -19,6 +19,7 @@ u8 virtual_apic[PAGE] ALIGNED, vmread_bitmap[PAGE] ALIGNED, vmwrite_bitmap[PAGE]
 u8 vmcs[PAGE] ALIGNED, shadow_vmcs[PAGE] ALIGNED;
 u8 guest_stack[16384] ALIGNED;
 struct tss guest_tss;
+volatile struct posted_descriptor posted;
 struct regs regs;
 u64 qualification;
 
@@ -296,6 +297,22 @@ void arm_pages(u32 first, u32 n)
 {
 	for (u32 i = first; i < first + n; i++)
 		arm(GPA(i));
+}
+
+void x2apic_on(void)
+{
+	wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | 3 << 10);
+	wrmsr(MSR_X2APIC_SVR, 0x1ff);
+}
+
+void vm_post_interrupts(void)
+{
+	x2apic_on();
+	vmwrite(VMCS_POSTED_VECTOR, POSTED_VECTOR);
+	vmwrite(VMCS_POSTED_DESCRIPTOR, (u64)&posted);
+	vmwrite(VMCS_PINBASED, vmread(VMCS_PINBASED) | 1 << 7);
+	/* acknowledge interrupts on exits */
+	vmwrite(VMCS_EXIT_CONTROLS, vmread(VMCS_EXIT_CONTROLS) | 1 << 15);
 }
 
 u32 records(void)

@@ -26,6 +26,7 @@
 #define SEL_CODE32	    0x28
 #define SEL_TSS		    0x30
 
+#define MSR_APIC_BASE	    0x1b
 #define MSR_FEATURE_CONTROL 0x3a
 #define MSR_VMX_BASIC	    0x480
 #define MSR_VMX_EPT_VPID    0x48c
@@ -36,6 +37,8 @@
 #define MSR_VMX_EXIT	    0x48f
 #define MSR_VMX_ENTRY	    0x490
 #define MSR_VMX_VMFUNC	    0x491
+#define MSR_X2APIC_SVR	    0x80f
+#define MSR_X2APIC_ICR	    0x830
 #define MSR_EFER	    0xc0000080
 
 #define VMCS_HOST_RSP	    0x6c14
@@ -45,6 +48,7 @@
 #include "host.h"
 
 enum {
+	VMCS_POSTED_VECTOR = 0x0002,
 	VMCS_EPML_VECTOR = 0x000c,
 	VMCS_EPML_MARK = 0x000e,
 	VMCS_GUEST_CS = 0x0802,
@@ -59,6 +63,7 @@ enum {
 	VMCS_MSR_BITMAP = 0x2004,
 	VMCS_PML_ADDRESS = 0x200e,
 	VMCS_VIRTUAL_APIC = 0x2012,
+	VMCS_POSTED_DESCRIPTOR = 0x2016,
 	VMCS_VMFUNC = 0x2018,
 	VMCS_EPTP = 0x201a,
 	VMCS_EPTP_LIST = 0x2024,
@@ -156,6 +161,13 @@ struct record {
 	u64 gva, gpa;
 };
 
+/* SDM volume 3, posted-interrupt descriptor: a bit for each vector; bit 0 of control: a
+ * notification is outstanding */
+struct posted_descriptor {
+	u32 requests[8];
+	u64 control, reserved[3];
+} __attribute__((aligned(64)));
+
 struct regs {
 	u64 rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15;
 };
@@ -167,6 +179,7 @@ extern u64 ept_pdpt[512], ept_pd[512];
 extern struct record epml_log[RECORDS];
 extern u8 virtual_apic[PAGE], vmread_bitmap[PAGE], vmwrite_bitmap[PAGE];
 extern u8 vmcs[PAGE], shadow_vmcs[PAGE];
+extern volatile struct posted_descriptor posted;
 extern struct tss guest_tss;
 extern u8 guest_stack[16384];
 extern struct regs regs;
@@ -199,6 +212,11 @@ void check_record(u32 n, u64 gva, u64 gpa, u32 flags);
 /* the records are those of n pages from first on, in this order */
 void check_pages(u32 first, u32 n);
 
+/* the processor's own APIC, which the guest may write, too; from then on */
+void x2apic_on(void);
+/* notifications at POSTED_VECTOR are processed in the guest, from `posted` */
+void vm_post_interrupts(void);
+
 /* start fn in the guest, at CPL 0 or 3; go on: basic exit reason */
 u32 vm_start(void (*fn)(void));
 u32 vm_start_user(void (*fn)(void));
@@ -218,11 +236,19 @@ extern bool in_guest;
 extern volatile u32 irqs; /* notifications, at IRQ_VECTOR */
 extern volatile u64 irq_rip;
 extern void (*guest_hook)(struct frame *f); /* takes the traps, instead of the host */
-#define IRQ_VECTOR 0x51
+#define IRQ_VECTOR    0x51
+#define POSTED_VECTOR 0x61
 
 void guest_trap(struct frame *f);
 void guest_return(void);
 void guest_stop(void); /* an exit on purpose; the host goes on with vm_resume() */
+
+/* sends this processor the notification that something is posted */
+static inline void notify_posted(void)
+{
+	posted.control = 1;
+	wrmsr(MSR_X2APIC_ICR, 1u << 18 | POSTED_VECTOR);
+}
 
 static inline volatile u64 *page(u32 i)
 {
