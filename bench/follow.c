@@ -31,8 +31,8 @@ __attribute__((noreturn)) static void die(const char *what)
 /* Returns when CMD runs, or did not and has told why. */
 static pid_t start(char **argv)
 {
+	char byte, path[64];
 	int pipes[2];
-	char byte;
 	pid_t pid;
 
 	if (pipe2(pipes, O_CLOEXEC))
@@ -51,6 +51,18 @@ static pid_t start(char **argv)
 	while (read(pipes[0], &byte, 1) < 0 && errno == EINTR)
 		;
 	close(pipes[0]);
+	/* the pipe is closed amid the exec; at its end the process has arguments again */
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+	for (int i = 0; i < 1000; i++) {
+		FILE *f = fopen(path, "r");
+		bool there = f && fgetc(f) != EOF;
+
+		if (f)
+			fclose(f);
+		if (there || !f)
+			break;
+		usleep(100);
+	}
 	return pid;
 }
 
@@ -144,7 +156,11 @@ int main(int argc, char **argv)
 		}
 		spent += to_ticks(clock_ns(CLOCK_THREAD_CPUTIME_ID) - began);
 		rounds++;
-		all += !!(flags & OOH_ALL_DIRTY);
+		if (flags & OOH_ALL_DIRTY) {
+			all++;
+			fprintf(stderr, "follow: %s, %s: a round is all dirty: %s\n", label,
+				backend, ooh_reason(t));
+		}
 		for (ssize_t i = 0; i < n; i++)
 			reported += (v[i].end - v[i].start) / PAGE;
 	}
