@@ -2,11 +2,11 @@
 /*
  * A command runs to its end while rounds of a tracker end each so often.
  *
- *	follow [-p PID] [-i MILLISECONDS] LABEL BACKEND -- CMD...
+ *	follow [-p PID] [-i MILLISECONDS] [-r RUN] LABEL BACKEND -- CMD...
  *
  * Tracked is the command itself, or with -p the process PID (a server, of which the command
  * is a client). BACKEND "none" is without a tracker. Everything is on the first processor.
- * Milliseconds are of bench/events.h's second.
+ * Milliseconds are of bench/events.h's second. RUN tells a repetition from others, in the line only.
  *
  * Prints one line: what it was, rounds, reported (pages), all_dirty (rounds of which the
  * tracker could say nothing else), collect (CPU time of the collects, in ticks) and the events.
@@ -96,7 +96,7 @@ static bool ended(int pidfd, uint64_t ticks)
 
 int main(int argc, char **argv)
 {
-	unsigned long milliseconds = 1000, rounds = 0, reported = 0, all = 0;
+	unsigned long milliseconds = 1000, run = 1, rounds = 0, reported = 0, all = 0;
 	const char *label, *backend;
 	struct ooh_tracker *t = NULL;
 	uint64_t spent = 0, next;
@@ -104,17 +104,19 @@ int main(int argc, char **argv)
 	pid_t pid = 0, command = 0;
 	int opt, status, pidfd;
 
-	while ((opt = getopt(argc, argv, "+p:i:")) != -1) {
+	while ((opt = getopt(argc, argv, "+p:i:r:")) != -1) {
 		if (opt == 'p')
 			pid = atoi(optarg);
 		else if (opt == 'i')
 			milliseconds = strtoul(optarg, NULL, 10);
+		else if (opt == 'r')
+			run = strtoul(optarg, NULL, 10);
 		else
 			optind = argc;
 	}
 	if (argc - optind < 4 || strcmp(argv[optind + 2], "--") || !milliseconds) {
-		fprintf(stderr,
-			"usage: follow [-p PID] [-i MILLISECONDS] LABEL BACKEND -- CMD...\n");
+		fprintf(stderr, "usage: follow [-p PID] [-i MILLISECONDS] [-r RUN] LABEL BACKEND "
+				"-- CMD...\n");
 		return TROUBLE;
 	}
 	label = argv[optind];
@@ -169,8 +171,8 @@ int main(int argc, char **argv)
 			die("waitpid");
 	take(&b, t);
 	ooh_close(t);
-	printf("bench %s backend %s milliseconds %lu cpus %ld rounds %lu ", label, backend,
-	       milliseconds, sysconf(_SC_NPROCESSORS_ONLN), rounds);
+	printf("bench %s backend %s run %lu milliseconds %lu cpus %ld rounds %lu ", label, backend,
+	       run, milliseconds, sysconf(_SC_NPROCESSORS_ONLN), rounds);
 	print_events(&a, &b);
 	printf(" collect %llu reported %lu all_dirty %lu status %d\n", (unsigned long long)spent,
 	       reported, all, status);

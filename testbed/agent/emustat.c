@@ -23,10 +23,6 @@
 
 #include "simcall.h"
 
-#define NAME(event) #event,
-
-static const char *const costly[] = { SIMCALL_COSTLY_EVENTS(NAME) "vmexit" };
-
 #define NAME_OF(event) [SIMCALL_CNT_COSTLY + SIMCALL_COST_##event] = #event,
 
 static const char *const names[SIMCALL_CNT_MAX] = {
@@ -66,15 +62,18 @@ static int number(const char *text)
 /* NULL: all */
 static int set_costs(int percent, const char *event)
 {
-	uint64_t n = 0;
+	uint64_t n = event ? 0 : SIMCALL_COST_ALL;
 
-	while (event && n <= SIMCALL_COST_vmexit && strcmp(event, costly[n]))
-		n++;
-	if (event && n > SIMCALL_COST_vmexit) {
-		fprintf(stderr, "emustat: %s: no event of the table of costs\n", event);
-		return 2;
+	if (event) {
+		while (n < SIMCALL_COST_EVENTS && strcmp(event, names[SIMCALL_CNT_COSTLY + n]))
+			n++;
+		/* the one behind those that are counted */
+		if (n == SIMCALL_COST_vmexit && strcmp(event, "vmexit")) {
+			fprintf(stderr, "emustat: %s: no event of the table of costs\n", event);
+			return 2;
+		}
 	}
-	if (simcall_costs(percent, event ? n : SIMCALL_COST_ALL) < 0) {
+	if (simcall_costs(percent, n) < 0) {
 		fprintf(stderr, "emustat: this machine has no table of costs (testbed/configs)\n");
 		return 1;
 	}
