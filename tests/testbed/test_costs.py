@@ -18,11 +18,12 @@ TOLERANCE = 0.1
 # pairs that no program of Linux can part: what enters comes out again
 PAIRS = {"vmexit": "vmentry", "exception": "iret", "syscall": "sysret"}
 # event -> the loop that has most of it
-EVENTS = {"syscall": "syscall", "vmexit": "cpuid", "vmread": "cpuid", "vmwrite": "cpuid", "exception": "fault", "nested_walk": "walk",
+EVENTS = {"syscall": "syscall", "vmexit": "cpuid", "exception": "fault", "nested_walk": "walk",
           "mov_cr3": "switch", "invlpg": "unmap", "ad_update": "cold", "walk": "dom0", "interrupt": "spin", "pml_record": "spml",
           "epml_record": "epml", "ept_clear": "epml", "vmfunc": "epml-sparse"}
-# Those that no program causes enough of to be seen; and halves of pairs. tests/vmx measures them in its own host and guest.
-BY_THE_PROCESSOR = {"ipi", "posted_interrupt", "shadow_vmread", "shadow_vmwrite", "invept", "invvpid", "invpcid"}
+# Those that no program causes enough of to be seen beside others; tests/vmx measures them, and the halves of pairs, in
+# its own host and guest.
+BY_THE_PROCESSOR = {"vmread", "vmwrite", "ipi", "posted_interrupt", "shadow_vmread", "shadow_vmwrite", "invept", "invvpid", "invpcid"}
 # The costs are tenfold, and what else is no instruction that is counted (string instructions), as of a run without
 # costs, is taken off.
 LOOPS = ("syscall", "cpuid", "fault", "walk", "switch", "unmap", "cold", "spin", "spml", "epml", "epml-sparse")
@@ -101,6 +102,22 @@ def test_a_share_of_the_costs(machines):
         assert d["charged"] == pytest.approx(sum(charges(d, costs_table()).values()) * percent / 100, rel=0.05), percent  # halves are rounded down
         assert d["ticks"] > d["executed"] + 0.99 * d["charged"]
     vm.good("emustat --costs 100")
+
+
+@pytest.mark.parametrize("event", ["syscall", "vmexit"])
+def test_a_share_of_one_cost(machines, event):
+    """The others are charged whole."""
+    vm, loop = machines("bench"), {"syscall": "syscall", "vmexit": "cpuid"}[event]
+    d = next(bench_lines(vm.good(f"emustat --costs 100 && emustat --costs 200 {event} && {CALIBRATE} {loop}; emustat --costs 100")))
+    parts = charges(d, costs_table())
+    assert parts[event] > 0.1 * sum(parts.values())
+    assert d["charged"] == pytest.approx(sum(parts.values()) + parts[event], rel=0.001)
+
+
+def test_a_bad_event(machines):
+    r = machines("bench").exec("emustat", "--costs", "50", "sycall")
+    assert r.returncode == 2
+    assert "sycall: no event of the table of costs" in r.stderr
 
 
 def test_two_processors(machines):
