@@ -167,9 +167,6 @@ static int start(struct ooh_file *f, struct mm_struct *mm, u32 mechanism)
 	if (f->attached)
 		return -EBUSY;
 	ret = use(mechanism);
-	/* what the logs hold from before is none of the new tracker's business */
-	if (!ret && ooh_epml_on && ooh_trackers)
-		ret = ooh_epml_collect();
 	if (!ret)
 		ret = ooh_tracker_attach(f->tracker, mm);
 	if (!ret)

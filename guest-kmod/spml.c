@@ -299,6 +299,9 @@ int ooh_spml_collect(void)
 		op.u.collect.flags = XEN_SPML_COLLECT_PEEK;
 		break;
 	case OOH_INJECT_CORRUPT:
+		/* for a tracker to hear of it */
+		if (!ooh_trackers)
+			break;
 		WRITE_ONCE(ring->cons, cons + (1ULL << 60));
 		WRITE_ONCE(ooh_inject, OOH_INJECT_NONE);
 		break;

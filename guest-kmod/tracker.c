@@ -235,12 +235,23 @@ static u64 mapped(const struct ooh_tracker *t)
 	return pages;
 }
 
+/* Empties the logs: whoever uses the frames gets its marks. */
+static int collect_logs(void)
+{
+	return ooh_epml_on ? ooh_epml_collect() : ooh_spml_collect();
+}
+
 int ooh_tracker_attach(struct ooh_tracker *t, struct mm_struct *mm)
 {
-	u64 armed = ooh_frames_armed;
+	u64 armed;
 	size_t i;
 	int ret;
 
+	/* what any CPU's log holds from before is none of the new tracker's business */
+	ret = collect_logs();
+	if (ret)
+		return ret;
+	armed = ooh_frames_armed;
 	mmgrab(mm);
 	t->mm = mm;
 	list_add(&t->list, &trackers);
@@ -278,7 +289,7 @@ static int end_round(struct ooh_tracker *t)
 		return -ESRCH;
 	}
 	before = since(t);
-	ret = ooh_epml_on ? ooh_epml_collect() : ooh_spml_collect();
+	ret = collect_logs();
 	if (ret)
 		goto out;
 	began = ktime_get_ns();
