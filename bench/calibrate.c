@@ -7,8 +7,8 @@
  *
  * syscall; cpuid (a VM exit in a guest); fault (pages touched first); walk (more pages than
  * the TLB holds); switch (of address spaces); unmap (of one page); cold (accessed flags);
- * spin (nothing, but that timer interrupts come); spml, epml (rounds in which pages were written),
- * epml-sparse (each tenth of them). One line a loop, with the events.
+ * spin (nothing, but that timer interrupts come); spml, epml (rounds in which pages were written).
+ * One line a loop, with the events.
  * Exit status: 0, 2 something does not work here.
  */
 #define NO_TRACKER
@@ -143,7 +143,7 @@ static void loop_spin(struct point *a)
 }
 
 /* Rounds of this process's own tracker. Dom0, where the others run too, has no libooh. */
-static void rounds(struct point *a, const char *backend, unsigned long step)
+static void rounds(struct point *a, const char *backend)
 {
 	void *lib = dlopen("libooh.so.0", RTLD_NOW);
 	__typeof__(ooh_open) *open = lib ? dlsym(lib, "ooh_open") : NULL;
@@ -160,7 +160,7 @@ static void rounds(struct point *a, const char *backend, unsigned long step)
 	for (int i = -1; i < 32; i++) {
 		if (i == 0)
 			take(a, NULL);
-		for (unsigned long p = 0; p < PAGES / 4; p += step)
+		for (unsigned long p = 0; p < PAGES / 4; p++)
 			((volatile char *)mem)[p * PAGE]++;
 		if (collect(t, 0, &v, NULL) < 0)
 			die("ooh_collect");
@@ -169,34 +169,22 @@ static void rounds(struct point *a, const char *backend, unsigned long step)
 
 static void loop_spml(struct point *a)
 {
-	rounds(a, "spml", 1);
+	rounds(a, "spml");
 }
 
 static void loop_epml(struct point *a)
 {
-	rounds(a, "epml", 1);
-}
-
-static void loop_epml_sparse(struct point *a)
-{
-	rounds(a, "epml", 10);
+	rounds(a, "epml");
 }
 
 static const struct {
 	const char *name;
 	void (*run)(struct point *begin);
 } loops[] = {
-	{ "syscall", loop_syscall },
-	{ "cpuid", loop_cpuid },
-	{ "fault", loop_fault },
-	{ "walk", loop_walk },
-	{ "switch", loop_switch },
-	{ "unmap", loop_unmap },
-	{ "cold", loop_cold },
-	{ "spin", loop_spin },
-	{ "spml", loop_spml },
+	{ "syscall", loop_syscall }, { "cpuid", loop_cpuid },	{ "fault", loop_fault },
+	{ "walk", loop_walk },	     { "switch", loop_switch }, { "unmap", loop_unmap },
+	{ "cold", loop_cold },	     { "spin", loop_spin },	{ "spml", loop_spml },
 	{ "epml", loop_epml },
-	{ "epml-sparse", loop_epml_sparse },
 };
 
 int main(int argc, char **argv)

@@ -38,6 +38,10 @@
 #define LOW_WATER 64
 #define RUNS	  1024
 
+/* what an EPT page table covers, in longs of the set */
+#define GROUP_LONGS BITS_TO_LONGS(OOH_SLOTS)
+#define SIXTEENTH   (~0UL / 0xffff) /* every 16th bit */
+
 struct record {
 	u64 linear; /* and XEN_EPML_R_* */
 	u64 gpa;    /* 0: taken. The kernel never gives out frame 0 */
@@ -95,43 +99,59 @@ static bool reset_index(void)
 	return ok;
 }
 
-static bool vmfunc(u32 function, u64 *gpa, unsigned long *nr)
+static bool vmfunc(u32 function, u64 *gpa, const unsigned long *bitmap)
 {
 	u8 ok = 0;
 
 	asm volatile("1:\t.byte 0x0f, 0x01, 0xd4\n\t"
 		     "movb $1, %[ok]\n"
 		     "2:\n\t" _ASM_EXTABLE(1b, 2b)
-		     : [ok] "+q"(ok), "+b"(*gpa), "+c"(*nr)
-		     : "a"(function)
+		     : [ok] "+q"(ok), "+b"(*gpa)
+		     : "a"(function), "c"(bitmap)
 		     : "cc", "memory");
 	return ok;
 }
 
-/* From any CPU. The bit first: take() goes by the summary. */
-static void add(unsigned long pfn)
+/* What is taken out of a log: neighbours go into the set together. */
+struct taken {
+	struct record *records;
+	unsigned long word, bits; /* of the set */
+	unsigned long nr, walks, user;
+};
+
+/* From any CPU. The bits first: take() goes by the summary. */
+static void add(struct taken *t)
 {
-	if (pfn >= nr_longs * BITS_PER_LONG || test_and_set_bit(pfn, set))
+	unsigned long old;
+
+	if (!t->bits || t->word >= nr_longs)
 		return;
-	atomic_long_inc(&waiting);
-	if (!test_bit(pfn / BITS_PER_LONG, summary))
-		set_bit(pfn / BITS_PER_LONG, summary);
+	old = atomic_long_fetch_or(t->bits, (atomic_long_t *)&set[t->word]);
+	atomic_long_add(hweight_long(t->bits & ~old), &waiting);
+	if (!test_bit(t->word, summary))
+		set_bit(t->word, summary);
 }
 
 /* Takes record i out of the log, if there is one. */
-static bool take_record(struct log *log, unsigned int i)
+static __always_inline bool take_record(struct taken *t, unsigned int i)
 {
-	struct record *r = &log->records[i];
-	u64 gpa = READ_ONCE(r->gpa);
+	struct record *r = &t->records[i];
+	u64 gpa = READ_ONCE(r->gpa), linear = r->linear;
+	unsigned long pfn = gpa >> PAGE_SHIFT;
 
 	if (!gpa)
 		return false;
-	log->taken++;
-	log->walks += !!(r->linear & XEN_EPML_R_WALK);
-	log->user += !!(r->linear & XEN_EPML_R_USER);
-	trace_ooh_record(r->linear & PAGE_MASK, gpa, r->linear & ~PAGE_MASK);
 	WRITE_ONCE(r->gpa, 0);
-	add(gpa >> PAGE_SHIFT);
+	t->nr++;
+	t->walks += !!(linear & XEN_EPML_R_WALK);
+	t->user += !!(linear & XEN_EPML_R_USER);
+	trace_ooh_record(linear & PAGE_MASK, gpa, linear & ~PAGE_MASK);
+	if (pfn / BITS_PER_LONG != t->word) {
+		add(t);
+		t->word = pfn / BITS_PER_LONG;
+		t->bits = 0;
+	}
+	__set_bit(pfn % BITS_PER_LONG, &t->bits);
 	return true;
 }
 
@@ -147,27 +167,33 @@ static bool take_record(struct log *log, unsigned int i)
 static void drain(void *unused)
 {
 	struct log *log = this_cpu_ptr(&logs);
+	struct taken t = { .records = log->records };
 	unsigned long index;
 	unsigned int first, i;
 
 	if (!READ_ONCE(log->on))
 		return;
-	if (!read_index(&index))
-		goto gone;
+	if (!read_index(&index)) {
+		WRITE_ONCE(lost, true);
+		return;
+	}
 	first = index < XEN_EPML_RECORDS ? index + 1 : 0;
 	if (first == XEN_EPML_RECORDS)
 		return;
 	for (i = XEN_EPML_RECORDS; i-- > first;)
-		take_record(log, i);
-	if (!reset_index())
-		goto gone;
-	for (i = XEN_EPML_RECORDS; i-- > 0 && take_record(log, i);)
-		;
-	for (i = first; i-- > 0 && take_record(log, i);)
-		;
-	return;
-gone:
-	WRITE_ONCE(lost, true);
+		take_record(&t, i);
+	if (reset_index()) {
+		for (i = XEN_EPML_RECORDS; i-- > 0 && take_record(&t, i);)
+			;
+		for (i = first; i-- > 0 && take_record(&t, i);)
+			;
+	} else {
+		WRITE_ONCE(lost, true);
+	}
+	add(&t);
+	log->taken += t.nr;
+	log->walks += t.walks;
+	log->user += t.user;
 }
 
 /* The log of this CPU fills. In interrupt context. */
@@ -179,10 +205,9 @@ static void notified(void)
 
 static void flush_translations(void *unused)
 {
-	unsigned long nr = 0;
 	u64 gpa = 0;
 
-	if (!vmfunc(XEN_EPML_VMFUNC_FLUSH, &gpa, &nr))
+	if (!vmfunc(XEN_EPML_VMFUNC_FLUSH, &gpa, NULL))
 		WRITE_ONCE(lost, true);
 }
 
@@ -202,23 +227,29 @@ static int queue_run(u64 gfn, u32 nr)
 	return ret;
 }
 
-/* Neighbours within 2 MiB; armed when flush_translations() has been everywhere. */
-static int rearm_run(u64 gfn, unsigned long nr, bool by_vmfunc)
+/*
+ * Those with a bit of the OOH_SLOTS frames from gfn on, which is aligned. They are
+ * armed when flush_translations() has been everywhere.
+ */
+static int rearm_group(u64 gfn, const unsigned long *bits, bool by_vmfunc)
 {
-	u64 gpa = gfn << PAGE_SHIFT;
+	u64 gpa = gfn << PAGE_SHIFT, end = gpa + PMD_SIZE;
+	unsigned int first, last;
 	int ret = 0;
 
-	if (!by_vmfunc)
-		return nr ? queue_run(gfn, nr) : 0;
-	while (nr && !ret) {
-		if (!vmfunc(XEN_EPML_VMFUNC_CLEAR, &gpa, &nr))
+	if (!by_vmfunc) {
+		for_each_set_bitrange(first, last, bits, OOH_SLOTS)
+			ret = ret ?: queue_run(gfn + first, last - first);
+		return ret;
+	}
+	while (gpa < end && !ret) {
+		if (!vmfunc(XEN_EPML_VMFUNC_CLEAR, &gpa, bits))
 			return -ENODEV;
-		if (!nr)
+		if (gpa == end)
 			break;
 		/* not mapped as it was armed: for Xen to see to */
 		ret = queue_run(gpa >> PAGE_SHIFT, 1);
 		gpa += PAGE_SIZE;
-		nr--;
 	}
 	return ret;
 }
@@ -246,40 +277,36 @@ static int take(void)
 	 */
 	bool by_vmfunc = has_vmfunc && READ_ONCE(use_vmfunc) && all_have_logs() &&
 			 num_online_cpus() == num_present_cpus();
-	unsigned long nr_frames = 0, rearmed = 0, run = 0, nr = 0, s, words, bits, w, pfn;
+	/* within a line of the cache, as the VM function wants it */
+	DECLARE_BITMAP(group, OOH_SLOTS) __aligned(SMP_CACHE_BYTES);
+	unsigned long nr_frames = 0, rearmed = 0, s, words, bits, unheard, users, w, first;
 	int ret = 0, err;
 
 	for (s = 0; s < BITS_TO_LONGS(nr_longs); s++) {
 		if (!READ_ONCE(summary[s]))
 			continue;
-		for (words = xchg(&summary[s], 0); words; words &= words - 1) {
-			w = s * BITS_PER_LONG + __ffs(words);
-			bits = xchg(&set[w], 0);
-			atomic_long_sub(hweight_long(bits), &waiting);
-			for (; bits; bits &= bits - 1) {
-				pfn = w * BITS_PER_LONG + __ffs(bits);
-				if (unlikely(fault == OOH_INJECT_DROPRECORD) && nr_frames % 16 == 0)
-					;
-				else
-					ooh_frame_logged(pfn);
-				nr_frames++;
-				if (!ooh_frame_head(pfn) || fault == OOH_INJECT_NOREARM)
+		words = xchg(&summary[s], 0);
+		while (words) {
+			first = round_down(s * BITS_PER_LONG + __ffs(words), GROUP_LONGS);
+			bitmap_zero(group, OOH_SLOTS);
+			for (w = first; w < first + GROUP_LONGS; w++) {
+				if (!__test_and_clear_bit(w % BITS_PER_LONG, &words))
 					continue;
-				rearmed++;
-				if (nr && run + nr == pfn && pfn % OOH_SLOTS) {
-					nr++;
-					continue;
-				}
-				/* go on: what is in the set has to become known */
-				err = rearm_run(run, nr, by_vmfunc);
-				ret = ret ?: err;
-				run = pfn;
-				nr = 1;
+				bits = xchg(&set[w], 0);
+				atomic_long_sub(hweight_long(bits), &waiting);
+				nr_frames += hweight_long(bits);
+				unheard = fault == OOH_INJECT_DROPRECORD ? bits & SIXTEENTH : 0;
+				users = ooh_frames_logged_bits(w * BITS_PER_LONG, bits & ~unheard);
+				group[w % GROUP_LONGS] = users | unheard;
+				rearmed += hweight_long(users);
 			}
+			if (fault == OOH_INJECT_NOREARM)
+				continue;
+			/* go on: what is in the set has to become known */
+			err = rearm_group(first * BITS_PER_LONG, group, by_vmfunc);
+			ret = ret ?: err;
 		}
 	}
-	err = rearm_run(run, nr, by_vmfunc);
-	ret = ret ?: err;
 	if (by_vmfunc && rearmed)
 		on_each_cpu(flush_translations, NULL, 1);
 	err = rearm_by_hypercall();

@@ -74,11 +74,6 @@ static ooh_node *prev_of(ooh_node node)
 	return node & OOH_NODE_TABLE ? &leaf->table_prev : &leaf->slots->prev[node % OOH_SLOTS];
 }
 
-ooh_node ooh_frame_head(unsigned long pfn)
-{
-	return pfn < nr_frames ? heads[pfn] : 0;
-}
-
 /* The caller has seen to it that there is room in the queue. */
 void ooh_frame_link(unsigned long pfn, ooh_node node)
 {
@@ -179,15 +174,15 @@ void ooh_frames_rearm_all(void)
 	ooh_frames_flush();
 }
 
-/* A write to the frame was logged: each of its users hears of it. */
-static inline void frame_logged(unsigned long pfn)
+/* A write to the frame was logged: each of its users hears of it. False: it has none. */
+static inline bool frame_logged(unsigned long pfn)
 {
 	ooh_node node, next;
 
 	node = likely(pfn < nr_frames) ? heads[pfn] : 0;
 	if (!node) {
 		ooh_frames_foreign++;
-		return;
+		return false;
 	}
 	do {
 		struct ooh_leaf *leaf = ooh_leaf_of(node);
@@ -205,11 +200,18 @@ static inline void frame_logged(unsigned long pfn)
 		++*leaf->records;
 		node = next;
 	} while (unlikely(node));
+	return true;
 }
 
-void ooh_frame_logged(unsigned long pfn)
+/* Frames pfn + i with bit i set. The bits of those that have users come back. */
+unsigned long ooh_frames_logged_bits(unsigned long pfn, unsigned long bits)
 {
-	frame_logged(pfn);
+	unsigned long users = 0;
+
+	for (; bits; bits &= bits - 1)
+		if (frame_logged(pfn + __ffs(bits)))
+			users |= bits & -bits;
+	return users;
 }
 
 /* Records from ... to - 1 of the ring. */

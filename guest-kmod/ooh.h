@@ -139,9 +139,8 @@ unsigned long ooh_frames_nr(void); /* all pfns are below */
 void ooh_frames_exit(void);
 void ooh_frame_link(unsigned long pfn, ooh_node node);
 void ooh_frame_unlink(unsigned long pfn, ooh_node node);
-ooh_node ooh_frame_head(unsigned long pfn);
 bool ooh_frames_room(unsigned int nr); /* can nr more be queued without a flush? */
-void ooh_frame_logged(unsigned long pfn);
+unsigned long ooh_frames_logged_bits(unsigned long pfn, unsigned long bits);
 void ooh_frames_logged(const u64 *records, u64 mask, u64 from, u64 to);
 int ooh_frames_flush(void);	 /* arm and forget what is queued */
 void ooh_frames_rearm_all(void); /* Xen has forgotten everything */

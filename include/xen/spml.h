@@ -224,10 +224,11 @@ struct xen_spml_log {
 
 /*
  * VM functions (EAX of VMFUNC, in ring 0)
- * CLEAR: RBX is the guest-physical address of a frame, RCX how many frames
- *        from there on to arm, not crossing a 2M boundary. On return RCX is
- *        how many of them were left, RBX is the first one of these: It isn't
- *        ordinary RAM, or mapped by a superpage.
+ * CLEAR: RBX is the guest-physical address of a frame, RCX the linear address,
+ *        aligned to 64 bytes, of a bitmap for the 512 frames of the 2M which RBX
+ *        is in. Arms those frames with their bit set, from RBX on. On return RBX
+ *        is the first of them which couldn't be, as it isn't ordinary RAM or is
+ *        mapped by a superpage, or the next 2M's address if there was none.
  * FLUSH: to be executed by every vCPU afterwards. Frames are armed then. A vCPU
  *        that is offline meanwhile has to do so before it writes to any of them,
  *        and one without a log can't: The hypercall is the way to go then.

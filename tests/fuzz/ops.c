@@ -314,7 +314,8 @@ static bool vmfunc(unsigned long function, unsigned long b, unsigned long c)
 
 void fz_own_log(struct fz_rng *r)
 {
-	unsigned long index = 0, gpa;
+	static unsigned long frames[BITS_TO_LONGS(PTRS_PER_PTE)] __aligned(SMP_CACHE_BYTES);
+	unsigned long index = 0, gpa, bitmap = (unsigned long)frames;
 
 	switch (fz_below(r, 4)) {
 	case 0:
@@ -331,8 +332,13 @@ void fz_own_log(struct fz_rng *r)
 		gpa = fz_gfn(fz_below(r, FZ_AREAS), fz_below(r, FZ_PAGES)) << PAGE_SHIFT;
 		if (!fz_below(r, 8))
 			gpa = fz_rand(r) >> fz_below(r, 64);
+		/* nothing else looks at it, so several at a time do not matter */
+		frames[fz_below(r, ARRAY_SIZE(frames))] = fz_rand(r) & fz_rand(r);
+		/* misaligned, or no address; a user's would be a bug of ours */
+		if (!fz_below(r, 8))
+			bitmap = fz_below(r, 2) ? bitmap + fz_below(r, 64) : 1UL << 63;
 		if (vmfunc(fz_below(r, 8) ? XEN_EPML_VMFUNC_CLEAR : fz_rand(r) >> fz_below(r, 64),
-			   gpa, fz_below(r, 8) ? 1 : fz_below(r, 600)))
+			   gpa, bitmap))
 			fz_count(FZ_VMFUNCS);
 		break;
 	case 3:

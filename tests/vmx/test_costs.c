@@ -150,6 +150,32 @@ TEST(costs_shadow_vmwrite)
 	measure("shadow_vmwrite", run_shadow_writes);
 }
 
+/* function 1, for no page: it looks at the bitmap only */
+static void vm_functions(void)
+{
+	static const u64 bitmap[8] __attribute__((aligned(64)));
+	u64 gpa = GPA(0);
+
+	window_begins();
+	for (u32 i = 0; i < TIMES; i++)
+		__asm__ volatile("vmfunc" : "+b"(gpa) : "a"(1), "c"(bitmap) : "memory");
+	window_ends();
+}
+
+static void run_vm_functions(void)
+{
+	vm_run(vm_functions);
+}
+
+TEST(costs_vmfunc)
+{
+	if (!(rdmsr(MSR_VMX_VMFUNC) & 1 << 1))
+		skip("this processor has no VM function 1");
+	vmwrite(VMCS_SECONDARY, vmread(VMCS_SECONDARY) | SECONDARY_VMFUNC);
+	vmwrite(VMCS_VMFUNC, 1 << 1);
+	measure("vmfunc", run_vm_functions);
+}
+
 static void posts(void)
 {
 	__asm__ volatile("sti");
