@@ -156,7 +156,10 @@ static int use(u32 mechanism)
 		return mechanism && (mechanism == OOH_MECH_EPML) != ooh_epml_on ? -EBUSY : 0;
 	if (mechanism == OOH_MECH_SPML || (!mechanism && !ooh_epml_there()))
 		return 0;
-	ret = ooh_epml_start();
+	/* the logs need the ring, which may have stayed behind in a migration */
+	ret = ooh_spml_collect();
+	if (!ret)
+		ret = ooh_epml_start();
 	return mechanism ? ret : 0;
 }
 

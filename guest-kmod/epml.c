@@ -7,7 +7,7 @@
  *
  * A frame that follows no more writes ("silent") is on record in a CPU's log, in
  * the set of logged frames, or in Xen's ring. A collect goes through these three
- * in this order, and arms again whatever it takes out of one of them.
+ * in this order, and arms again what it takes out of one of them and has a user.
  */
 #include <linux/cpu.h>
 #include <linux/ktime.h>
@@ -17,6 +17,7 @@
 #include <asm/asm.h>
 #include <asm/irq.h>
 #include <asm/irq_vectors.h>
+#include <asm/tsc.h>
 #include <asm/xen/cpuid.h>
 #include <asm/xen/hypervisor.h>
 #include <xen/xen-ops.h>
@@ -65,6 +66,9 @@ MODULE_PARM_DESC(epml_vmfunc, "arm by VM functions where the processor has them;
 /* The set of logged frames; a bit of the summary stands for a long of the set. */
 static unsigned long *set, *summary, nr_longs;
 static atomic_long_t waiting;
+
+/* Ticks of the time stamp counter in which logged frames were armed again. */
+static u64 arm_ticks;
 
 /* Frames for XEN_SPML_rearm. */
 static struct xen_spml_range *runs;
@@ -151,7 +155,7 @@ static __always_inline bool take_record(struct taken *t, unsigned int i)
 		t->word = pfn / BITS_PER_LONG;
 		t->bits = 0;
 	}
-	__set_bit(pfn % BITS_PER_LONG, &t->bits);
+	t->bits |= BIT(pfn % BITS_PER_LONG);
 	return true;
 }
 
@@ -162,7 +166,9 @@ static __always_inline bool take_record(struct taken *t, unsigned int i)
  * them. Therefore records are wiped when they are taken, and what lies below the
  * index is wiped already: such a record is where the index was, or, if Xen had
  * to empty the full log meanwhile, at the end again. What was made behind the
- * VMWRITE may be taken there too early, which is no harm.
+ * VMWRITE may be taken there too early, which is no harm. Until this is done up
+ * to 64 frames are neither in the log nor in the set: nobody looks for them, as a
+ * collect waits for it to be done on all CPUs.
  */
 static void drain(void *unused)
 {
@@ -277,10 +283,11 @@ static int take(void)
 	 */
 	bool by_vmfunc = has_vmfunc && READ_ONCE(use_vmfunc) && all_have_logs() &&
 			 num_online_cpus() == num_present_cpus();
-	/* within a line of the cache, as the VM function wants it */
-	DECLARE_BITMAP(group, OOH_SLOTS) __aligned(SMP_CACHE_BYTES);
+	DECLARE_BITMAP(group, OOH_SLOTS) __aligned(64); /* as the VM function wants it */
 	unsigned long nr_frames = 0, rearmed = 0, s, words, bits, unheard, users, w, first;
+	unsigned int nr;
 	int ret = 0, err;
+	u64 began;
 
 	for (s = 0; s < BITS_TO_LONGS(nr_longs); s++) {
 		if (!READ_ONCE(summary[s]))
@@ -298,18 +305,23 @@ static int take(void)
 				unheard = fault == OOH_INJECT_DROPRECORD ? bits & SIXTEENTH : 0;
 				users = ooh_frames_logged_bits(w * BITS_PER_LONG, bits & ~unheard);
 				group[w % GROUP_LONGS] = users | unheard;
-				rearmed += hweight_long(users);
 			}
-			if (fault == OOH_INJECT_NOREARM)
+			nr = bitmap_weight(group, OOH_SLOTS);
+			if (!nr || fault == OOH_INJECT_NOREARM)
 				continue;
+			rearmed += nr;
 			/* go on: what is in the set has to become known */
+			began = get_cycles();
 			err = rearm_group(first * BITS_PER_LONG, group, by_vmfunc);
+			arm_ticks += get_cycles() - began;
 			ret = ret ?: err;
 		}
 	}
+	began = get_cycles();
 	if (by_vmfunc && rearmed)
 		on_each_cpu(flush_translations, NULL, 1);
 	err = rearm_by_hypercall();
+	arm_ticks += get_cycles() - began;
 	trace_ooh_drain(nr_frames, rearmed, 0);
 	return ret ?: err;
 }
@@ -321,9 +333,14 @@ static bool ring_in_use(void)
 	       READ_ONCE(ooh_inject) == OOH_INJECT_CORRUPT;
 }
 
+static u64 arm_ns(void)
+{
+	return mul_u64_u32_div(arm_ticks, NSEC_PER_MSEC, tsc_khz);
+}
+
 int ooh_epml_collect(void)
 {
-	u64 began = ktime_get_ns(), now;
+	u64 began = ktime_get_ns(), now, arming;
 	bool ring;
 	int ret;
 
@@ -332,12 +349,14 @@ int ooh_epml_collect(void)
 	on_each_cpu(drain, NULL, 1);
 	now = ktime_get_ns();
 	ooh_spml_drain_ns += now - began;
+	arming = arm_ns();
 	ret = take();
+	arming = arm_ns() - arming;
 	if (READ_ONCE(lost))
 		ret = -ENODEV;
 	ring = ring_in_use();
 	cpus_read_unlock();
-	ooh_spml_map_ns += ktime_get_ns() - now;
+	ooh_spml_map_ns += ktime_get_ns() - now - arming;
 	if (ret)
 		return ooh_spml_start_over(ret == -ENODEV ? OOH_REASON_RESTORED
 							  : OOH_REASON_HYPERCALL);
@@ -441,13 +460,15 @@ u64 ooh_epml_waiting(void)
 {
 	if (!READ_ONCE(ooh_epml_on))
 		return 0;
-	return READ_ONCE(lost) ? U64_MAX : atomic_long_read(&waiting);
+	/* it is counted behind the set, which somebody may have emptied by then */
+	return READ_ONCE(lost) ? U64_MAX : max(0L, atomic_long_read(&waiting));
 }
 
 void ooh_epml_stats(struct ooh_stats *s)
 {
 	unsigned int cpu;
 
+	s->arm_ns += arm_ns();
 	for_each_possible_cpu(cpu) {
 		const struct log *log = per_cpu_ptr(&logs, cpu);
 

@@ -269,7 +269,7 @@ int ooh_spml_start_over(u32 reason)
 	ret = spml_register();
 	if (ret) {
 		pr_err_ratelimited("Xen refuses the ring: error %d\n", ret);
-		return ret;
+		return -ENODEV;
 	}
 	ooh_epml_log_again();
 	ooh_frames_rearm_all();

@@ -71,6 +71,7 @@ struct ooh_attach {
  * there is one at a time, and what is attached first decides (0 takes what it finds)
  * EOPNOTSUPP: mechanism not usable here
  * ENOSPC: more pages than the hypervisor lets this domain track; ENOMEM
+ * ENODEV: the hypervisor gives no log any more (migrated to one that has none)
  */
 
 struct ooh_range {
@@ -102,7 +103,10 @@ struct ooh_collect {
 	__u32 pad;     /* in: 0 */
 	__u64 pages;   /* out: pages in the filled elements */
 };
-/* ENOTCONN: not attached. ESRCH: the address space is gone (exit or exec). EINTR */
+/*
+ * ENOTCONN: not attached. ESRCH: the address space is gone (exit or exec). EINTR
+ * ENODEV: as with ATTACH
+ */
 
 struct ooh_stats { /* of this tracker, since ATTACH, unless it says otherwise */
 	__u64 rounds;
@@ -118,7 +122,8 @@ struct ooh_stats { /* of this tracker, since ATTACH, unless it says otherwise */
 	__u64 hypercalls; /* (whole module) */
 	__u64 drain_ns;	  /* time in: flush and read the ring */
 	__u64 map_ns;	  /* time in: frames to pages */
-	__u64 arm_ns;	  /* time in: arm new frames, forget old ones */
+	__u64 arm_ns;	  /* time in: arm new frames, forget old ones; EPML: and arm logged
+			   * ones again (whole module), which is in drain_ns with SPML */
 	/* the logs that the processor writes (EPML), whole module, since it was loaded */
 	__u64 log_records;   /* records taken out of them */
 	__u64 log_walks;     /* of these: made by page walks, for a page table */

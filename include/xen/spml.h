@@ -224,11 +224,13 @@ struct xen_spml_log {
 
 /*
  * VM functions (EAX of VMFUNC, in ring 0)
- * CLEAR: RBX is the guest-physical address of a frame, RCX the linear address,
- *        aligned to 64 bytes, of a bitmap for the 512 frames of the 2M which RBX
- *        is in. Arms those frames with their bit set, from RBX on. On return RBX
- *        is the first of them which couldn't be, as it isn't ordinary RAM or is
- *        mapped by a superpage, or the next 2M's address if there was none.
+ * CLEAR: RBX is the guest-physical address of a frame, RCX the address, aligned
+ *        to 64 bytes, of a bitmap for the 512 frames of the 2M which RBX is in,
+ *        frame n being bit n % 8 of byte n / 8. Clears D of those frames with
+ *        their bit set, from RBX on. On return RBX is the first of them for which
+ *        it couldn't be, as it isn't ordinary RAM or is mapped by a superpage, or
+ *        the next 2M's address if there was none. An RBX which isn't aligned to
+ *        4k raises #UD, and the bitmap's address what any bad address does.
  * FLUSH: to be executed by every vCPU afterwards. Frames are armed then. A vCPU
  *        that is offline meanwhile has to do so before it writes to any of them,
  *        and one without a log can't: The hypercall is the way to go then.

@@ -314,8 +314,9 @@ static bool vmfunc(unsigned long function, unsigned long b, unsigned long c)
 
 void fz_own_log(struct fz_rng *r)
 {
-	static unsigned long frames[BITS_TO_LONGS(PTRS_PER_PTE)] __aligned(SMP_CACHE_BYTES);
+	DECLARE_BITMAP(frames, PTRS_PER_PTE) __aligned(64);
 	unsigned long index = 0, gpa, bitmap = (unsigned long)frames;
+	unsigned int i;
 
 	switch (fz_below(r, 4)) {
 	case 0:
@@ -332,8 +333,8 @@ void fz_own_log(struct fz_rng *r)
 		gpa = fz_gfn(fz_below(r, FZ_AREAS), fz_below(r, FZ_PAGES)) << PAGE_SHIFT;
 		if (!fz_below(r, 8))
 			gpa = fz_rand(r) >> fz_below(r, 64);
-		/* nothing else looks at it, so several at a time do not matter */
-		frames[fz_below(r, ARRAY_SIZE(frames))] = fz_rand(r) & fz_rand(r);
+		for (i = 0; i < ARRAY_SIZE(frames); i++)
+			frames[i] = fz_rand(r) & fz_rand(r);
 		/* misaligned, or no address; a user's would be a bug of ours */
 		if (!fz_below(r, 8))
 			bitmap = fz_below(r, 2) ? bitmap + fz_below(r, 64) : 1UL << 63;

@@ -7,10 +7,9 @@
  */
 #include "vm.h"
 
-#define SECONDARY_SPP	   (1u << 23)
-#define VMCS_SPPTP	   0x2030
-#define EPT_SPP		   (1ull << 61)
-#define EXIT_EPT_VIOLATION 48
+#define SECONDARY_SPP (1u << 23)
+#define VMCS_SPPTP    0x2030
+#define EPT_SPP	      (1ull << 61)
 
 static u64 spp_table[4][512] __attribute__((aligned(4096)));
 static volatile u64 offset;
