@@ -15,7 +15,7 @@
  * One line a round: what it was, work (pages that the writers went over), write (with -w: ticks
  * of that), collect (CPU time of the round's end, in ticks; of mprotect the time until the writer
  * has done it), reported (pages), missed (written, not reported), extra (reported, not written),
- * and the events. Missed and extra are known from where the writers are before and behind a
+ * the events, and own_...: those of them while the round ended. Missed and extra are known from where the writers are before and behind a
  * collect.
  * Exit status: 0, 1 pages were missed, 2 something does not work here.
  */
@@ -53,6 +53,9 @@ struct writer {
 	struct ooh_tracker *t;
 	uint64_t last_begin, last_end; /* done, before and behind the last collect */
 };
+
+/* The counters before and behind the ends of a round, summed up. */
+static uint64_t before_ends[SIMCALL_CNT_MAX], behind_ends[SIMCALL_CNT_MAX];
 
 static struct writer writers[PROCESSES];
 static struct shared *self; /* in a writer */
@@ -167,6 +170,17 @@ static uint64_t work(void)
 	return sum;
 }
 
+static void count(uint64_t *sums)
+{
+	uint64_t now[SIMCALL_CNT_MAX];
+
+	if (!emulated)
+		return;
+	simcall_counters(now, SIMCALL_CNT_MAX);
+	for (int i = 0; i < SIMCALL_CNT_MAX; i++)
+		sums[i] += now[i];
+}
+
 static void signal_round(struct writer *w, int sig)
 {
 	uint32_t before = w->s->rounds;
@@ -192,6 +206,7 @@ static unsigned long collect(struct writer *w, bool by_mprotect, uint8_t *got, u
 	ssize_t n;
 
 	memset(got, 0, job.pages);
+	count(before_ends);
 	began = by_mprotect ? __rdtsc() : clock_ns(CLOCK_THREAD_CPUTIME_ID);
 	if (by_mprotect) {
 		/* it is the writer that sets it, in the round that ends now */
@@ -199,6 +214,7 @@ static unsigned long collect(struct writer *w, bool by_mprotect, uint8_t *got, u
 
 		signal_round(w, SIGUSR1);
 		*ticks += __rdtsc() - began;
+		count(behind_ends);
 		all = w->s->all_before;
 		for (unsigned long i = 0; i < job.pages; i++) {
 			volatile uint8_t *was = &w->s->written[!(w->s->rounds & 1)][i];
@@ -211,6 +227,7 @@ static unsigned long collect(struct writer *w, bool by_mprotect, uint8_t *got, u
 
 		n = ooh_collect(w->t, 0, &v, &flags);
 		*ticks += to_ticks(clock_ns(CLOCK_THREAD_CPUTIME_ID) - began);
+		count(behind_ends);
 		if (n < 0 || flags) {
 			fprintf(stderr, "array: %s\n", ooh_reason(w->t));
 			exit(2);
@@ -281,6 +298,8 @@ static unsigned long phase(const char *backend)
 		unsigned long reported = 0, missed = 0, extra = 0;
 		uint64_t spent = 0, wrote = 0, after;
 
+		memset(before_ends, 0, sizeof(before_ends));
+		memset(behind_ends, 0, sizeof(behind_ends));
 		/* what a tracker has left behind, a write fault for each page, is over by then */
 		next += k < 0 && tracked ? interval / 4 : interval;
 		if (job.stepwise)
@@ -317,6 +336,7 @@ static unsigned long phase(const char *backend)
 			       job.stepwise, job.stepwise ? 0 : job.milliseconds,
 			       sysconf(_SC_NPROCESSORS_ONLN), k);
 			print_events(&a, &b);
+			print_counters("own_", before_ends, behind_ends);
 			printf(" work %llu write %llu collect %llu reported %lu missed %lu extra "
 			       "%lu\n",
 			       (unsigned long long)(after - before), (unsigned long long)wrote,

@@ -111,8 +111,8 @@ static inline int pin(int cpu)
 	return sched_setaffinity(0, sizeof(set), &set);
 }
 
-/* Begins a line with what has happened between two points; the caller adds to it and ends it. */
-static inline void print_events(const struct point *a, const struct point *b)
+/* What the counters have gone on by from a to b; nothing where there are none. */
+static inline void print_counters(const char *prefix, const uint64_t *a, const uint64_t *b)
 {
 	static const struct {
 		const char *name;
@@ -136,6 +136,14 @@ static inline void print_events(const struct point *a, const struct point *b)
 		SIMCALL_COSTLY_EVENTS(COSTLY)
 	};
 
+	for (size_t i = 0; emulated && i < sizeof(events) / sizeof(events[0]); i++)
+		printf(" %s%s %llu", prefix, events[i].name,
+		       (unsigned long long)(b[events[i].index] - a[events[i].index]));
+}
+
+/* Begins a line with what has happened between two points; the caller adds to it and ends it. */
+static inline void print_events(const struct point *a, const struct point *b)
+{
 	uint64_t own = b->own_ns - a->own_ns, process = b->process_ns - a->process_ns;
 
 	/* own: the collector's CPU time, during which it ends rounds; helpers: its other threads',
@@ -144,10 +152,7 @@ static inline void print_events(const struct point *a, const struct point *b)
 	       (unsigned long long)(b->ticks - a->ticks), (unsigned long long)ticks_per_second,
 	       (unsigned long long)to_ticks(own),
 	       (unsigned long long)to_ticks(process > own ? process - own : 0));
-	for (size_t i = 0; emulated && i < sizeof(events) / sizeof(events[0]); i++)
-		printf(" %s %llu", events[i].name,
-		       (unsigned long long)(b->events[events[i].index] -
-					    a->events[events[i].index]));
+	print_counters("", a->events, b->events);
 #define STAT(name) printf(" " #name " %llu", (unsigned long long)(b->stats.name - a->stats.name));
 	STAT(records)
 	STAT(log_records)

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
@@ -77,11 +78,31 @@ def test_figures_from_the_raw_lines(made):
 def test_page_stands_alone(made):
     page = (made / "report.html").read_text(encoding="utf-8")
     assert not re.search(r'(src|href)="(?!#)(https?:)?//|<script|@import|<link', page)
-    assert page.count("<svg") >= 2
-    # units on all axes, and the substrate under each figure
+    assert page.count("<svg") == page.count("<figure>") == FIGURES
     for figure in re.findall(r"<figure>.*?</figure>", page, re.S):
-        assert re.search(r"MiB|%|cycles|ms\b|processes", figure)
         assert "Substrate: " in html.unescape(figure)
+        check_axes(figure)
+
+
+# of the recorded input: slow-down by size; rounds' ends by share, by memory; intervals, vCPUs, guests, processes; programs; single costs
+FIGURES = 8
+UNIT = re.compile(r"(, (MiB|%|million cycles|ms)|^(ms|vCPUs|guests|processes|MiB)|points of slow-down)$")
+
+
+def check_axes(figure):
+    """A unit on each axis of numbers; axes side by side have that of the first."""
+    svg = re.search(r"<svg.*</svg>", figure, re.S)[0].replace(' xlink:href', ' href')
+    units = {"x": [], "y": []}
+    for axis in xml.etree.ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}g"):
+        number = re.search(r"matplotlib\.axis_(\d+)$", axis.get("id", ""))
+        if not number:
+            continue
+        texts = ["".join(t.itertext()).strip() for t in axis.iter("{http://www.w3.org/2000/svg}text")]
+        words = [t for t in texts if not re.fullmatch(r"[-+−0-9.,×^{}$\\a-z]*[0-9][^a-zA-Z]*", t)]
+        units["x" if int(number[1]) % 2 else "y"].append((any(UNIT.search(w) for w in words), len(words)))
+    assert units["x"] and all(unit for unit, _ in units["x"]), units
+    # a name for each bar, or a unit
+    assert units["y"][0][0] or units["y"][0][1] > 1, units
 
 
 def look(page, tmp_path):
@@ -99,7 +120,7 @@ def look(page, tmp_path):
 
 def test_page_in_a_browser(made, tmp_path):
     result = look((made / "report.html").read_text(encoding="utf-8"), tmp_path)
-    assert result["figures"] >= 2
+    assert result["figures"] == FIGURES
     assert result["bad"] == []
 
 
@@ -123,6 +144,42 @@ def test_a_bad_input(tmp_path, text, why):
     assert r.returncode == 1
     assert why in r.stderr
     assert not (tmp_path / "report.html").exists()
+
+
+def good():
+    return re.search("^bench array .*$", (HERE / "raw.txt").read_text(encoding="utf-8"), re.M)[0]
+
+
+@pytest.mark.parametrize("change,why", [
+    ((r"# mode \w+", "# nothing"), "no line '# mode'"), ((r" mib \d+ ", " mib big "), "line 2: no number mib"), ((r" ticks \d+ ", " "), "line 2: not a line|line 2: no number ticks"),
+    ((r" ticks \d+ ", " ticks 0 "), "line 2: nothing took any time"), ((r" ticks \d+ ", " ticks ² "), "line 2: no number ticks"),
+    ((" substrate emulated ", " substrate dreamt "), "line 2: dreamt is no substrate"), ((r" collect \d+ ", " "), "no number collect"),
+    (("$", "\n# table vmexit\n"), "line 3: not NAME CYCLES"), (("$", "\n# table vmexit x\n"), "line 3: not NAME CYCLES")])
+def test_a_damaged_input(tmp_path, change, why):
+    text = f"# mode emulated\n{good()}"
+    damaged = re.sub(change[0], change[1].replace("\\", ""), text, count=1) if change[0] != "$" else text + change[1]
+    assert damaged != text
+    (tmp_path / "raw.txt").write_text(damaged, encoding="utf-8")
+    r = subprocess.run([REPORT, tmp_path], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert r.returncode == 1
+    assert re.search(why, r.stderr), r.stderr
+    assert "Traceback" not in r.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["raw.txt"]
+
+
+def test_rounds_without_a_comparison(tmp_path):
+    """They are not quietly left out."""
+    (tmp_path / "raw.txt").write_text(f"# mode emulated\n{good().replace('backend none', 'backend epml')}\n", encoding="utf-8")
+    r = subprocess.run([REPORT, tmp_path], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert r.returncode == 0, r.stderr
+    assert "no rounds without a tracker beside it" in (tmp_path / "report.txt").read_text(encoding="utf-8")
+
+
+def test_no_place(tmp_path):
+    shutil.copy(HERE / "raw.txt", tmp_path / "raw.txt")
+    (tmp_path / "report.csv").mkdir()
+    r = subprocess.run([REPORT, tmp_path], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert r.returncode == 1 and "report.csv" in r.stderr and "Traceback" not in r.stderr
 
 
 def test_usage():
