@@ -25,6 +25,7 @@ static void run_on(int cpu)
 		error("sched_setaffinity");
 }
 
+/* With one CPU the records are gone by themselves; and EPML's start empties the log that is Xen's. */
 static void written_before(char *p, const char *what)
 {
 	long last = sysconf(_SC_NPROCESSORS_ONLN) - 1;
