@@ -85,7 +85,7 @@ def test_page_stands_alone(made):
 
 
 # of the recorded input: slow-down by size; rounds' ends by share, by memory; intervals, vCPUs, guests, processes; programs; single costs
-FIGURES = 8
+FIGURES = 9
 UNIT = re.compile(r"(, (MiB|%|million cycles|ms)|^(ms|vCPUs|guests|processes|MiB)|points of slow-down)$")
 
 
