@@ -156,10 +156,7 @@ static int use(u32 mechanism)
 		return mechanism && (mechanism == OOH_MECH_EPML) != ooh_epml_on ? -EBUSY : 0;
 	if (mechanism == OOH_MECH_SPML || (!mechanism && !ooh_epml_there()))
 		return 0;
-	/* the logs need the ring, which may have stayed behind in a migration */
-	ret = ooh_spml_collect();
-	if (!ret)
-		ret = ooh_epml_start();
+	ret = ooh_epml_start();
 	return mechanism ? ret : 0;
 }
 
@@ -169,7 +166,14 @@ static int start(struct ooh_file *f, struct mm_struct *mm, u32 mechanism)
 
 	if (f->attached)
 		return -EBUSY;
-	ret = use(mechanism);
+	/*
+	 * What any CPU's log holds from before is none of the new tracker's business.
+	 * And if the ring stayed behind in a migration, this has it put up again; the
+	 * logs that use() may have registered need one.
+	 */
+	ret = ooh_collect_logs();
+	if (!ret)
+		ret = use(mechanism);
 	if (!ret)
 		ret = ooh_tracker_attach(f->tracker, mm);
 	if (!ret)

@@ -179,6 +179,7 @@ extern bool ooh_epml_on;
 struct ooh_tracker;
 struct ooh_tracker *ooh_tracker_create(void);
 void ooh_tracker_free(struct ooh_tracker *t);
+int ooh_collect_logs(void); /* whoever uses what was written gets its marks */
 int ooh_tracker_attach(struct ooh_tracker *t, struct mm_struct *mm);
 int ooh_tracker_collect(struct ooh_tracker *t, struct ooh_collect *c);
 void ooh_tracker_stats(struct ooh_tracker *t, struct ooh_stats *s);

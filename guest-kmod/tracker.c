@@ -235,23 +235,12 @@ static u64 mapped(const struct ooh_tracker *t)
 	return pages;
 }
 
-/* Empties the logs: whoever uses the frames gets its marks. */
-static int collect_logs(void)
-{
-	return ooh_epml_on ? ooh_epml_collect() : ooh_spml_collect();
-}
-
 int ooh_tracker_attach(struct ooh_tracker *t, struct mm_struct *mm)
 {
-	u64 armed;
+	u64 armed = ooh_frames_armed;
 	size_t i;
 	int ret;
 
-	/* what any CPU's log holds from before is none of the new tracker's business */
-	ret = collect_logs();
-	if (ret)
-		return ret;
-	armed = ooh_frames_armed;
 	mmgrab(mm);
 	t->mm = mm;
 	list_add(&t->list, &trackers);
@@ -278,6 +267,12 @@ err:
 	return ret;
 }
 
+/* Empties the logs: whoever uses the frames gets its marks. */
+int ooh_collect_logs(void)
+{
+	return ooh_epml_on ? ooh_epml_collect() : ooh_spml_collect();
+}
+
 static int end_round(struct ooh_tracker *t)
 {
 	u64 began, armed, arming, before;
@@ -289,7 +284,7 @@ static int end_round(struct ooh_tracker *t)
 		return -ESRCH;
 	}
 	before = since(t);
-	ret = collect_logs();
+	ret = ooh_collect_logs();
 	if (ret)
 		goto out;
 	began = ktime_get_ns();
