@@ -169,10 +169,7 @@ static void run_vm_functions(void)
 
 TEST(costs_vmfunc)
 {
-	if (!(rdmsr(MSR_VMX_VMFUNC) & 1 << 1))
-		skip("this processor has no VM function 1");
-	vmwrite(VMCS_SECONDARY, vmread(VMCS_SECONDARY) | SECONDARY_VMFUNC);
-	vmwrite(VMCS_VMFUNC, 1 << 1);
+	vm_functions_on(1 << 1);
 	measure("vmfunc", run_vm_functions);
 }
 

@@ -11,7 +11,7 @@
 #define INVALIDATE 2
 #define N	   10
 
-static u64 bitmap[2][8] __attribute__((aligned(64)));
+static u64 bitmap[8] __attribute__((aligned(64)));
 static volatile u64 next, from, argument, kept;
 static volatile u32 function;
 
@@ -29,14 +29,6 @@ static void one(void)
 	vmfunc(function);
 }
 
-static void enable(u64 functions)
-{
-	if ((rdmsr(MSR_VMX_VMFUNC) & functions) != functions)
-		skip("this processor has no VM functions %lx", functions);
-	vmwrite(VMCS_SECONDARY, vmread(VMCS_SECONDARY) | SECONDARY_VMFUNC);
-	vmwrite(VMCS_VMFUNC, functions);
-}
-
 /* n pages from gpa on; within its 2 MiB */
 static void ask(u64 gpa, u32 n)
 {
@@ -44,9 +36,9 @@ static void ask(u64 gpa, u32 n)
 
 	memset(bitmap, 0, sizeof(bitmap));
 	for (u32 i = first; i < first + n; i++)
-		bitmap[0][i / 64] |= 1ull << i % 64;
+		bitmap[i / 64] |= 1ull << i % 64;
 	from = gpa;
-	argument = (u64)bitmap[0];
+	argument = (u64)bitmap;
 }
 
 static void disarm(void)
@@ -78,7 +70,7 @@ static void arm_with_2(void)
 
 TEST(clear_only)
 {
-	enable(1 << CLEAR);
+	vm_functions_on(1 << CLEAR);
 	ask(GPA(0), N);
 	vm_run(arm_without_2);
 	check_eq(next, GPA(512));
@@ -90,7 +82,7 @@ TEST(clear_only)
 
 TEST(clear_and_invalidate)
 {
-	enable(1 << CLEAR | 1 << INVALIDATE);
+	vm_functions_on(1 << CLEAR | 1 << INVALIDATE);
 	ask(GPA(0), N);
 	arm_pages(0, N);
 	vm_run(arm_with_2);
@@ -101,7 +93,7 @@ TEST(clear_and_invalidate)
 
 TEST(a_whole_table)
 {
-	enable(1 << CLEAR);
+	vm_functions_on(1 << CLEAR);
 	ask(GPA(512), 512);
 	function = CLEAR;
 	vm_run(one);
@@ -115,11 +107,11 @@ TEST(a_whole_table)
 /* those with a bit, from the page asked for on */
 TEST(here_and_there)
 {
-	enable(1 << CLEAR);
+	vm_functions_on(1 << CLEAR);
 	function = CLEAR;
 	ask(GPA(0), 0);
 	for (u32 i = 0; i < 512; i += 7)
-		bitmap[0][i / 64] |= 1ull << i % 64;
+		bitmap[i / 64] |= 1ull << i % 64;
 	from = GPA(70);
 	vm_run(one);
 	check_eq(next, GPA(512));
@@ -139,7 +131,7 @@ TEST(partly)
 		u64 clear, set;
 	} entries[] = { { ~0ull, 0 }, { EPT_WRITE, 0 }, { 0, 0x38 } };
 
-	enable(1 << CLEAR);
+	vm_functions_on(1 << CLEAR);
 	function = CLEAR;
 	for (u32 i = 0; i < ARRAY_LEN(entries); i++) {
 		u64 *entry = ept_leaf(GPA(5)), good = *entry;
@@ -159,7 +151,7 @@ TEST(partly)
 		/* without its bit it is in nobody's way */
 		disarm();
 		ask(GPA(2), 8);
-		bitmap[0][0] &= ~(1ull << 5);
+		bitmap[0] &= ~(1ull << 5);
 		vm_run(one);
 		check_eq(next, GPA(512));
 		check_eq(armed(GPA(6)), true);
@@ -194,7 +186,7 @@ static void fault(struct frame *f)
 /* the bitmap is read like any data, and before anything is done */
 TEST(bitmap_faults)
 {
-	enable(1 << CLEAR);
+	vm_functions_on(1 << CLEAR);
 	function = CLEAR;
 	guest_hook = fault;
 	ask(GPA(512), 5);
@@ -218,7 +210,7 @@ TEST(bitmap_not_in_ept)
 {
 	u64 *entry = ept_leaf(GPA(3)), good = *entry;
 
-	enable(1 << CLEAR);
+	vm_functions_on(1 << CLEAR);
 	function = CLEAR;
 	ask(GPA(512), 5);
 	argument = GVA(3);
@@ -248,7 +240,7 @@ static void check_refused(void (*start)(void), u32 fn, bool user)
 
 TEST(bad_arguments)
 {
-	enable(1 << CLEAR);
+	vm_functions_on(1 << CLEAR);
 	ask(GPA(0), N);
 	from = GPA(0) + 8;
 	check_refused(one, CLEAR, false);
@@ -261,7 +253,7 @@ TEST(bad_arguments)
 
 TEST(vmfunc_in_user_mode)
 {
-	enable(1 << CLEAR | 1 << INVALIDATE);
+	vm_functions_on(1 << CLEAR | 1 << INVALIDATE);
 	ask(GPA(0), 1);
 	check_refused(one, CLEAR, true);
 	check_refused(one, INVALIDATE, true);
@@ -269,17 +261,17 @@ TEST(vmfunc_in_user_mode)
 
 TEST(vmfunc_not_enabled)
 {
-	enable(1 << CLEAR);
+	vm_functions_on(1 << CLEAR);
 	ask(GPA(0), 1);
 	check_refused(one, INVALIDATE, false);
-	enable(1 << INVALIDATE);
+	vm_functions_on(1 << INVALIDATE);
 	check_refused(one, CLEAR, false);
 }
 
 TEST(vmfunc_needs_ad_flags)
 {
 	for (u32 fn = CLEAR; fn <= INVALIDATE; fn++) {
-		enable(1 << fn);
+		vm_functions_on(1 << fn);
 		vmwrite(VMCS_TERTIARY, 0);
 		vmwrite(VMCS_EPTP, vmread(VMCS_EPTP) & ~(1ull << 6));
 		check_eq(vm_entry_error(one), ERROR_CONTROLS);
@@ -298,7 +290,7 @@ TEST(switching_eptp)
 {
 	static u64 list[512] __attribute__((aligned(4096)));
 
-	enable(1 << 0);
+	vm_functions_on(1 << 0);
 	list[0] = vmread(VMCS_EPTP);
 	list[1] = list[0] & ~(1ull << 6);
 	vmwrite(VMCS_EPTP_LIST, (u64)list);

@@ -71,6 +71,11 @@ class Run:
         self.verdicts = {m[1]: (m[3], m[4]) for m in said}
         self.measured = {m[1]: m[2] for m in said if m[2]}
 
+    def numbers(self, name):
+        """What the test has measured: the event, and numbers by name."""
+        event, *pairs = self.measured[name].split()
+        return event, {k: int(v) for k, v in zip(pairs[::2], pairs[1::2])}
+
     def ended(self):
         return self.status == 0 and self.log.endswith("END\n")
 
@@ -109,8 +114,7 @@ def test_cpu(run, name):
 def test_an_event_costs_what_the_table_says(with_costs, name):
     """By the time stamp counter, within a tenth; what else was charged in the window is taken off, by the table."""
     verdict_of(with_costs, name)
-    event, *pairs = with_costs.measured[name].split()
-    numbers = {k: int(v) for k, v in zip(pairs[::2], pairs[1::2])}
+    event, numbers = with_costs.numbers(name)
     charges = {k: numbers[k] * cost for k, cost in costs_table().items()}
     mine = charges.pop(event)
     found = numbers["charged"] - sum(charges.values())
@@ -123,9 +127,7 @@ def test_an_event_costs_what_the_table_says(with_costs, name):
 def test_an_exit_costs_by_its_reason(built):
     """Here VMCALL, basic reason 18; and what the table leaves out costs nothing."""
     for table, each in (("vmexit 330\nvmexit.18 1000\n", 1000), ("vmexit 330\nvmexit.10 1000\n", 330), ("iret 5\n", 0)):
-        run = Run(built, "reason", FEATURES, costs=table)
-        event, *pairs = run.measured["costs_vmexit"].split()
-        numbers = {k: int(v) for k, v in zip(pairs[::2], pairs[1::2])}
+        event, numbers = Run(built, "reason", FEATURES, costs=table).numbers("costs_vmexit")
         assert event == "vmexit" and numbers[event] >= 200
         assert numbers["charged"] == pytest.approx(each * numbers[event], rel=0.01)
 

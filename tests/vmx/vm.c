@@ -299,6 +299,14 @@ void arm_pages(u32 first, u32 n)
 		arm(GPA(i));
 }
 
+void vm_functions_on(u64 functions)
+{
+	if ((rdmsr(MSR_VMX_VMFUNC) & functions) != functions)
+		skip("this processor has no VM functions %lx", functions);
+	vmwrite(VMCS_SECONDARY, vmread(VMCS_SECONDARY) | SECONDARY_VMFUNC);
+	vmwrite(VMCS_VMFUNC, functions);
+}
+
 void x2apic_on(void)
 {
 	wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | 3 << 10);

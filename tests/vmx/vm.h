@@ -213,6 +213,8 @@ void check_record(u32 n, u64 gva, u64 gpa, u32 flags);
 /* the records are those of n pages from first on, in this order */
 void check_pages(u32 first, u32 n);
 
+/* the guest may use these VM functions; the test is skipped where there are none */
+void vm_functions_on(u64 functions);
 /* the processor's own APIC, which the guest may write, too; from then on */
 void x2apic_on(void);
 /* notifications at POSTED_VECTOR are processed in the guest, from `posted` */
