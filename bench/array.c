@@ -15,8 +15,8 @@
  * One line a round: what it was, work (pages that the writers went over), write (with -w: ticks
  * of that), collect (CPU time of the round's end, in ticks; of mprotect the time until the writer
  * has done it), reported (pages), missed (written, not reported), extra (reported, not written),
- * the events, and own_...: those of them while the round ended. Missed and extra are known from where the writers are before and behind a
- * collect.
+ * the events, and own_...: those of them while the round ended. Missed and extra are known from
+ * where the writers are before and behind a collect.
  * Exit status: 0, 1 pages were missed, 2 something does not work here.
  */
 #include <getopt.h>

@@ -151,13 +151,13 @@ def good():
 
 
 @pytest.mark.parametrize("change,why", [
-    ((r"# mode \w+", "# nothing"), "no line '# mode'"), ((r" mib \d+ ", " mib big "), "line 2: no number mib"), ((r" ticks \d+ ", " "), "line 2: not a line|line 2: no number ticks"),
+    ((r"# mode \w+", "# nothing"), "no line '# mode'"), ((r" mib \d+ ", " mib big "), "line 2: no number mib"), ((r" ticks \d+ ", " "), "line 2: no number ticks"),
     ((r" ticks \d+ ", " ticks 0 "), "line 2: nothing took any time"), ((r" ticks \d+ ", " ticks ² "), "line 2: no number ticks"),
     ((" substrate emulated ", " substrate dreamt "), "line 2: dreamt is no substrate"), ((r" collect \d+ ", " "), "no number collect"),
     (("$", "\n# table vmexit\n"), "line 3: not NAME CYCLES"), (("$", "\n# table vmexit x\n"), "line 3: not NAME CYCLES")])
 def test_a_damaged_input(tmp_path, change, why):
     text = f"# mode emulated\n{good()}"
-    damaged = re.sub(change[0], change[1].replace("\\", ""), text, count=1) if change[0] != "$" else text + change[1]
+    damaged = re.sub(*change, text, count=1) if change[0] != "$" else text + change[1]
     assert damaged != text
     (tmp_path / "raw.txt").write_text(damaged, encoding="utf-8")
     r = subprocess.run([REPORT, tmp_path], stderr=subprocess.PIPE, text=True, timeout=60)
