@@ -64,7 +64,9 @@ module_param_named(epml_vmfunc, use_vmfunc, bool, 0600);
 MODULE_PARM_DESC(epml_vmfunc, "arm by VM functions where the processor has them; N: by hypercall");
 
 /* The set of logged frames; a bit of the summary stands for a long of the set. */
-static unsigned long *set, *summary, nr_longs;
+static struct set {
+	unsigned long *summary, nr_longs, longs[];
+} *set;
 static atomic_long_t waiting;
 
 /* Ticks of the time stamp counter in which logged frames were armed again. */
@@ -126,14 +128,16 @@ struct taken {
 /* From any CPU. The bits first: take() goes by the summary. */
 static void add(struct taken *t)
 {
+	struct set *s = READ_ONCE(set);
 	unsigned long old;
 
-	if (!t->bits || t->word >= nr_longs)
+	/* beyond are frames that were never armed: room for them comes first */
+	if (!t->bits || t->word >= s->nr_longs)
 		return;
-	old = atomic_long_fetch_or(t->bits, (atomic_long_t *)&set[t->word]);
+	old = atomic_long_fetch_or(t->bits, (atomic_long_t *)&s->longs[t->word]);
 	atomic_long_add(hweight_long(t->bits & ~old), &waiting);
-	if (!test_bit(t->word, summary))
-		set_bit(t->word, summary);
+	if (!test_bit(t->word, s->summary))
+		set_bit(t->word, s->summary);
 }
 
 /* Takes record i out of the log, if there is one. */
@@ -289,17 +293,17 @@ static int take(void)
 	int ret = 0, err;
 	u64 began;
 
-	for (s = 0; s < BITS_TO_LONGS(nr_longs); s++) {
-		if (!READ_ONCE(summary[s]))
+	for (s = 0; s < BITS_TO_LONGS(set->nr_longs); s++) {
+		if (!READ_ONCE(set->summary[s]))
 			continue;
-		words = xchg(&summary[s], 0);
+		words = xchg(&set->summary[s], 0);
 		while (words) {
 			first = round_down(s * BITS_PER_LONG + __ffs(words), GROUP_LONGS);
 			bitmap_zero(group, OOH_SLOTS);
 			for (w = first; w < first + GROUP_LONGS; w++) {
 				if (!__test_and_clear_bit(w % BITS_PER_LONG, &words))
 					continue;
-				bits = xchg(&set[w], 0);
+				bits = xchg(&set->longs[w], 0);
 				atomic_long_sub(hweight_long(bits), &waiting);
 				nr_frames += hweight_long(bits);
 				unheard = fault == OOH_INJECT_DROPRECORD ? bits & SIXTEENTH : 0;
@@ -479,14 +483,68 @@ void ooh_epml_stats(struct ooh_stats *s)
 	}
 }
 
+static void free_set(struct set *s)
+{
+	if (s)
+		vfree(s->summary);
+	vfree(s);
+}
+
+static struct set *alloc_set(unsigned long nr_frames)
+{
+	/* whole EPT page tables, as take() goes by these */
+	unsigned long nr = round_up(BITS_TO_LONGS(nr_frames), GROUP_LONGS);
+	struct set *s = vzalloc(struct_size(s, longs, nr));
+
+	if (!s)
+		return NULL;
+	s->nr_longs = nr;
+	s->summary = vcalloc(BITS_TO_LONGS(nr), sizeof(long));
+	if (s->summary)
+		return s;
+	vfree(s);
+	return NULL;
+}
+
+static void nothing(void *unused)
+{
+}
+
+/* The guest has more memory. What was logged meanwhile stays in the set. */
+int ooh_epml_make_room(unsigned long nr_frames)
+{
+	struct set *old = set, *new;
+	unsigned long w;
+
+	if (!there || nr_frames <= old->nr_longs * BITS_PER_LONG)
+		return 0;
+	new = alloc_set(nr_frames);
+	if (!new)
+		return -ENOMEM;
+	smp_store_release(&set, new);
+	/* CPUs use the set with interrupts off: then none has the old one any more */
+	on_each_cpu(nothing, NULL, 1);
+	for (w = 0; w < old->nr_longs; w++) {
+		unsigned long before;
+
+		if (!old->longs[w])
+			continue;
+		before = atomic_long_fetch_or(old->longs[w], (atomic_long_t *)&new->longs[w]);
+		/* counted in each of the two */
+		atomic_long_sub(hweight_long(before & old->longs[w]), &waiting);
+		set_bit(w, new->summary);
+	}
+	free_set(old);
+	return 0;
+}
+
 static void let_go(void)
 {
 	unsigned int cpu;
 
 	for_each_possible_cpu(cpu)
 		free_page((unsigned long)per_cpu(logs, cpu).records);
-	vfree(set);
-	vfree(summary);
+	free_set(set);
 	vfree(runs);
 }
 
@@ -498,11 +556,9 @@ int ooh_epml_init(void)
 
 	if (!(features & XEN_HVM_CPUID_EPML))
 		return 0;
-	nr_longs = BITS_TO_LONGS(ooh_frames_nr());
-	set = vcalloc(nr_longs, sizeof(*set));
-	summary = vcalloc(BITS_TO_LONGS(nr_longs), sizeof(*summary));
+	set = alloc_set(ooh_frames_nr());
 	runs = vcalloc(RUNS, sizeof(*runs));
-	good = set && summary && runs;
+	good = set && runs;
 	for_each_possible_cpu(cpu) {
 		struct log *log = per_cpu_ptr(&logs, cpu);
 

@@ -12,9 +12,9 @@
 #include "ooh.h"
 #include "trace.h"
 
-#define QUEUE	8192
-#define REFUSED 1024
+#define QUEUE 8192
 
+/* By page frame number; these grow with the guest's memory. */
 static unsigned long nr_frames;
 static ooh_node *heads;
 static unsigned long *armed;
@@ -23,8 +23,10 @@ static u64 *to_arm, *to_forget;
 static unsigned int nr_arm, nr_forget;
 
 /* Frames that Xen would not arm: they count as logged in every round. */
-static unsigned long *refused;
-static unsigned int nr_refused;
+static unsigned long *refused, nr_refused;
+
+/* The largest one that was to be followed and is not below nr_frames; 0: none. */
+static unsigned long beyond;
 
 u64 ooh_frames_foreign, ooh_frames_armed;
 
@@ -33,22 +35,83 @@ unsigned long ooh_frames_nr(void)
 	return nr_frames;
 }
 
-int ooh_frames_init(void)
+static unsigned long memory_end(void)
 {
+	unsigned long end = 0;
 	int nid;
 
 	for_each_online_node(nid)
-		nr_frames = max(nr_frames, node_end_pfn(nid));
-	heads = vcalloc(nr_frames, sizeof(*heads));
-	armed = vcalloc(BITS_TO_LONGS(nr_frames), sizeof(long));
+		end = max(end, node_end_pfn(nid));
+	return end;
+}
+
+/* An array with more elements, the new ones being zero; the old one is freed. */
+static void *grown(void *old, size_t nr_old, size_t nr, size_t size)
+{
+	void *new = vcalloc(nr, size);
+
+	if (new && old) {
+		memcpy(new, old, nr_old * size);
+		vfree(old);
+	}
+	return new;
+}
+
+/* Room for all frames below nr. What was got before memory ran out stays. */
+static int make_room(unsigned long nr)
+{
+	size_t old_longs = BITS_TO_LONGS(nr_frames), longs = BITS_TO_LONGS(nr);
+	void *p;
+
+	p = grown(heads, nr_frames, nr, sizeof(*heads));
+	if (!p)
+		return -ENOMEM;
+	heads = p;
+	p = grown(armed, old_longs, longs, sizeof(long));
+	if (!p)
+		return -ENOMEM;
+	armed = p;
+	p = grown(refused, old_longs, longs, sizeof(long));
+	if (!p)
+		return -ENOMEM;
+	refused = p;
+	nr_frames = nr;
+	return 0;
+}
+
+int ooh_frames_init(void)
+{
+	unsigned long nr = memory_end();
+
 	to_arm = vcalloc(QUEUE, sizeof(*to_arm));
 	to_forget = vcalloc(QUEUE, sizeof(*to_forget));
-	refused = vcalloc(REFUSED, sizeof(*refused));
-	if (heads && armed && to_arm && to_forget && refused)
+	if (to_arm && to_forget && !make_room(nr))
 		return 0;
-	pr_err("no memory for the frame table (%lu frames)\n", nr_frames);
+	pr_err("no memory for the frame table (%lu frames)\n", nr);
 	ooh_frames_exit();
 	return -ENOMEM;
+}
+
+/*
+ * Memory may have been plugged in, and pages of it be in use by what is tracked: their
+ * frames are followed from here on, and until then everything counts as written.
+ */
+int ooh_frames_update(void)
+{
+	unsigned long old = nr_frames, nr = max(memory_end(), beyond + 1);
+	int ret = 0;
+
+	if (nr > old) {
+		ret = ooh_epml_make_room(nr);
+		if (!ret)
+			ret = make_room(nr);
+	}
+	if (!ret && beyond) {
+		beyond = 0;
+		ooh_leaves_link_from(old);
+		ooh_trackers_all_dirty(OOH_REASON_HYPERCALL);
+	}
+	return ret;
 }
 
 void ooh_frames_exit(void)
@@ -80,7 +143,8 @@ void ooh_frame_link(unsigned long pfn, ooh_node node)
 	ooh_node first;
 
 	if (pfn >= nr_frames) {
-		/* memory that was plugged in later */
+		/* plugged in since ooh_frames_update(), which goes on with it */
+		beyond = max(beyond, pfn);
 		ooh_trackers_all_dirty(OOH_REASON_HYPERCALL);
 		return;
 	}
@@ -119,11 +183,9 @@ bool ooh_frames_room(unsigned int nr)
 
 static void refuse(unsigned long pfn)
 {
-	if (nr_refused < REFUSED)
-		refused[nr_refused++] = pfn;
-	else
-		ooh_trackers_all_dirty(OOH_REASON_HYPERCALL);
-	clear_bit(pfn, armed);
+	if (!__test_and_set_bit(pfn, refused))
+		nr_refused++;
+	__clear_bit(pfn, armed);
 	ooh_frames_armed--;
 }
 
@@ -164,6 +226,7 @@ void ooh_frames_rearm_all(void)
 	nr_arm = nr_forget = nr_refused = 0;
 	ooh_frames_armed = 0;
 	bitmap_zero(armed, nr_frames);
+	bitmap_zero(refused, nr_frames);
 	for (pfn = 0; pfn < nr_frames; pfn++) {
 		if (!heads[pfn])
 			continue;
@@ -221,19 +284,23 @@ void ooh_frames_logged(const u64 *records, u64 mask, u64 from, u64 to)
 		frame_logged(records[from & mask] >> PAGE_SHIFT);
 }
 
+/* Frames that are not armed count as written, and Xen is asked for them once more. */
 void ooh_frames_unarmed(void)
 {
-	unsigned int i, nr = nr_refused;
+	unsigned long pfn;
 
-	/* another try each round: what was short then may be there now */
-	nr_refused = 0;
-	for (i = 0; i < nr; i++) {
-		if (!heads[refused[i]])
+	if (!nr_refused)
+		return;
+	/* what is refused again has a bit behind this loop's back, and is not met again */
+	for_each_set_bit(pfn, refused, nr_frames) {
+		__clear_bit(pfn, refused);
+		nr_refused--;
+		if (!heads[pfn])
 			continue;
-		frame_logged(refused[i]);
-		if (ooh_frames_room(1))
-			to_arm[nr_arm++] = refused[i];
-		else
-			refused[nr_refused++] = refused[i];
+		frame_logged(pfn);
+		if (!ooh_frames_room(1))
+			ooh_frames_flush();
+		to_arm[nr_arm++] = pfn;
 	}
+	ooh_frames_flush();
 }

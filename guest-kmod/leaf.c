@@ -95,6 +95,32 @@ err_leaf:
 	return NULL;
 }
 
+/* Frames from pfn on could not be followed when these leaves came to use them. */
+void ooh_leaves_link_from(unsigned long pfn)
+{
+	unsigned int i;
+	u32 id;
+
+	for (id = 0; id < leaves_size; id++) {
+		struct ooh_leaf *leaf = ooh_leaf_by_id[id];
+
+		if (!leaf)
+			continue;
+		while (!ooh_frames_room(OOH_SLOTS + 1))
+			ooh_frames_flush();
+		if (leaf->pmd && !huge(leaf->pmd) && pte_pfn(__pte(leaf->pmd)) >= pfn)
+			ooh_frame_link(pte_pfn(__pte(leaf->pmd)), table_node(leaf));
+		for (i = 0; i < OOH_SLOTS; i++) {
+			u64 val = leaf->slots->pte[i];
+
+			if (ordinary(val) && pte_pfn(__pte(val)) >= pfn)
+				ooh_frame_link(pte_pfn(__pte(val)), ooh_page_node(id, i));
+		}
+		cond_resched();
+	}
+	ooh_frames_flush();
+}
+
 void ooh_leaf_exit(void)
 {
 	kvfree(ooh_leaf_by_id);

@@ -94,6 +94,7 @@ bool ooh_leaves_scan(struct ooh_leaves *l, u64 *tables); /* false: a pmd changed
 void ooh_leaf_set_absent(struct ooh_leaf *leaf, unsigned int slot, u64 val);
 void ooh_leaf_mark_present(struct ooh_leaf *leaf);
 void ooh_leaf_mark_all(struct ooh_leaf *leaf);
+void ooh_leaves_link_from(unsigned long pfn); /* all leaves: frames from pfn on */
 void ooh_leaf_exit(void);
 
 extern struct ooh_leaf **ooh_leaf_by_id;
@@ -135,7 +136,8 @@ int ooh_absent_update(struct ooh_tracker *t, u64 since);
 
 /* frames.c */
 int ooh_frames_init(void);
-unsigned long ooh_frames_nr(void); /* all pfns are below */
+int ooh_frames_update(void);	   /* before page tables are looked through */
+unsigned long ooh_frames_nr(void); /* the pfns that can be followed are below */
 void ooh_frames_exit(void);
 void ooh_frame_link(unsigned long pfn, ooh_node node);
 void ooh_frame_unlink(unsigned long pfn, ooh_node node);
@@ -166,6 +168,7 @@ extern u64 ooh_spml_overflows, ooh_spml_hypercalls, ooh_spml_drain_ns, ooh_spml_
 /* epml.c: beside the ring of spml.c, while it is on */
 int ooh_epml_init(void); /* 0 also if there is none */
 void ooh_epml_exit(void);
+int ooh_epml_make_room(unsigned long nr_frames); /* in the set of logged frames */
 bool ooh_epml_there(void);
 int ooh_epml_start(void); /* before the first tracker */
 void ooh_epml_stop(void); /* after the last one */

@@ -214,7 +214,14 @@ static int range_op(u32 cmd, struct xen_spml_range *r, unsigned int nr, struct x
 	return ret;
 }
 
-/* Arms what Xen lets us arm; the frames it does not are handed to refused(). */
+static void refuse_range(const struct xen_spml_range *r, u64 from, u64 to,
+			 void (*refused)(unsigned long pfn))
+{
+	for (; from < to; from++)
+		refused(r->gfn + from);
+}
+
+/* Arms what Xen lets us arm; each frame that is not armed then is handed to refused(). */
 int ooh_spml_arm(u64 *pfns, unsigned int nr, void (*refused)(unsigned long pfn))
 {
 	struct xen_spml_range *r = ranges;
@@ -228,11 +235,13 @@ int ooh_spml_arm(u64 *pfns, unsigned int nr, void (*refused)(unsigned long pfn))
 			break;
 		if (!first)
 			first = ret;
-		if (op.u.ranges.done >= n)
+		r += min(op.u.ranges.done, n);
+		n -= min(op.u.ranges.done, n);
+		if (!n)
 			break;
-		/* pass over the frame it stumbled on and go on behind it */
-		r += op.u.ranges.done;
-		n -= op.u.ranges.done;
+		/* pass over the frame it stumbled on and go on after it, if that can help */
+		if (ret != -EINVAL && ret != -ENOMEM)
+			break;
 		refused(r->gfn + op.u.ranges.offset);
 		r->gfn += op.u.ranges.offset + 1;
 		r->nr -= op.u.ranges.offset + 1;
@@ -241,6 +250,11 @@ int ooh_spml_arm(u64 *pfns, unsigned int nr, void (*refused)(unsigned long pfn))
 			n--;
 		}
 	}
+	/* no room for more, or no ring: the rest would be refused one by one */
+	if (n && ret)
+		refuse_range(r, min_t(u64, op.u.ranges.offset, r->nr), r->nr, refused);
+	for (r++; n > 1 && ret; n--, r++)
+		refuse_range(r, 0, r->nr, refused);
 	return first;
 }
 

@@ -206,6 +206,8 @@ static int update(struct ooh_tracker *t, u64 since)
 	size_t i;
 	int ret;
 
+	if (ooh_frames_update())
+		ooh_trackers_all_dirty(OOH_REASON_NOMEM);
 	for (tries = 0; again && tries < TRIES; tries++) {
 		ret = ooh_walk(t->mm, &t->pmds);
 		if (!ret || (ret == 1 && t->retiring))

@@ -36,6 +36,9 @@
  * a CPU still keeps do not count: up to 511 a CPU with SPML, 255 with EPML. So
  * a program that wants to see every write soon polls with a time limit. POLLHUP: the address space is gone. POLLERR: not attached.
  *
+ * A page whose frame Xen does not let us follow (more of them than this domain may
+ * have, too little memory on the host) is reported in every round.
+ *
  * Errors every call can return: EFAULT (bad pointer), EINVAL (unknown flag,
  * reserved field not 0, misaligned address), ENOTTY (no such call).
  */
@@ -70,7 +73,7 @@ struct ooh_attach {
  * EBUSY: this file is attached already; or other files are, by another mechanism:
  * there is one at a time, and what is attached first decides (0 takes what it finds)
  * EOPNOTSUPP: mechanism not usable here
- * ENOSPC: more pages than the hypervisor lets this domain track; ENOMEM
+ * ENOMEM
  * ENODEV: the hypervisor gives no log any more (migrated to one that has none)
  */
 

@@ -92,10 +92,9 @@ static int device_attach(struct ooh_tracker *t)
 		rc = -errno;
 		close(fd);
 		return backend_why(t->reason, sizeof(t->reason), rc, "the module ooh: %s",
-				   rc == -ENOSPC  ? "more pages than Xen lets this guest track"
-				   : rc == -EBUSY ? "others track by another mechanism, and it is "
-						    "one at a time"
-						  : strerrordesc_np(-rc));
+				   rc == -EBUSY ? "others track by another mechanism, and it is "
+						  "one at a time"
+						: strerrordesc_np(-rc));
 	}
 	s = mem_new(sizeof(*s));
 	if (!s) {
