@@ -108,7 +108,7 @@ static void prune(struct mm_struct *mm, struct ooh_leaf *leaf)
 
 /*
  * Looks at all that is absent in t and may have changed since the given time
- * (of the real clock, ns). 0, -ENOMEM, -EINTR: killed.
+ * (of the real clock, ns). 0 or -ENOMEM. The caller has mmap_lock to read.
  */
 int ooh_absent_update(struct ooh_tracker *t, u64 since)
 {
@@ -117,10 +117,7 @@ int ooh_absent_update(struct ooh_tracker *t, u64 since)
 	struct vm_area_struct *vma;
 	VMA_ITERATOR(vmi, mm, 0);
 	size_t i, at = 0;
-	int ret = 0;
 
-	if (mmap_read_lock_killable(mm))
-		return -EINTR;
 	for (i = 0; i < l->nr; i++) {
 		struct ooh_leaf *leaf = l->v[i];
 
@@ -154,10 +151,8 @@ int ooh_absent_update(struct ooh_tracker *t, u64 since)
 				continue;
 			if (!leaf)
 				leaf = ooh_leaves_insert(t, at, base);
-			if (!leaf) {
-				ret = -ENOMEM;
-				goto out;
-			}
+			if (!leaf)
+				return -ENOMEM;
 			while (!ooh_frames_room(OOH_SLOTS))
 				ooh_frames_flush();
 			leaf->writable |= writable;
@@ -165,7 +160,5 @@ int ooh_absent_update(struct ooh_tracker *t, u64 since)
 			cond_resched();
 		}
 	}
-out:
-	mmap_read_unlock(mm);
-	return ret;
+	return 0;
 }

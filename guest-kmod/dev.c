@@ -160,7 +160,7 @@ static int use(u32 mechanism)
 	return mechanism ? ret : 0;
 }
 
-static int start(struct ooh_file *f, struct mm_struct *mm, u32 mechanism)
+static int start(struct ooh_file *f, struct pid *pid, struct mm_struct *mm, u32 mechanism)
 {
 	int ret;
 
@@ -175,12 +175,55 @@ static int start(struct ooh_file *f, struct mm_struct *mm, u32 mechanism)
 	if (!ret)
 		ret = use(mechanism);
 	if (!ret)
-		ret = ooh_tracker_attach(f->tracker, mm);
+		ret = ooh_tracker_attach(f->tracker, pid, mm);
 	if (!ret)
 		smp_store_release(&f->attached, true);
 	else if (!ooh_trackers)
 		ooh_epml_stop();
 	return ret;
+}
+
+/* The tracker's lock, and ooh_lock within it. */
+static int lock_tracker(struct ooh_file *f)
+{
+	int ret = mutex_lock_interruptible(ooh_tracker_lock(f->tracker));
+
+	if (ret)
+		return ret;
+	ret = mutex_lock_interruptible(&ooh_lock);
+	if (ret)
+		mutex_unlock(ooh_tracker_lock(f->tracker));
+	return ret;
+}
+
+static void unlock_tracker(struct ooh_file *f)
+{
+	mutex_unlock(&ooh_lock);
+	mutex_unlock(ooh_tracker_lock(f->tracker));
+}
+
+/* Any thread that is left will do: the first one may have ended. */
+static struct task_struct *get_process(struct pid *pid, struct mm_struct **mm)
+{
+	struct task_struct *leader, *thread, *task = NULL;
+
+	rcu_read_lock();
+	leader = pid_task(pid, PIDTYPE_TGID);
+	if (leader)
+		for_each_thread(leader, thread) {
+			if (!READ_ONCE(thread->mm))
+				continue;
+			task = thread;
+			get_task_struct(task);
+			break;
+		}
+	rcu_read_unlock();
+	*mm = task ? get_task_mm(task) : NULL;
+	if (task && !*mm) {
+		put_task_struct(task);
+		return NULL;
+	}
+	return task;
 }
 
 static int attach(struct ooh_file *f, const struct ooh_attach *a)
@@ -196,24 +239,21 @@ static int attach(struct ooh_file *f, const struct ooh_attach *a)
 	    !(a->mechanism == OOH_MECH_EPML && ooh_epml_there()))
 		return -EOPNOTSUPP;
 	pid = find_get_pid(a->pid);
-	task = get_pid_task(pid, PIDTYPE_TGID);
-	put_pid(pid);
-	if (!task)
-		return -ESRCH;
-	mm = get_task_mm(task);
-	if (!mm) {
-		put_task_struct(task);
+	task = pid ? get_process(pid, &mm) : NULL;
+	if (!task) {
+		put_pid(pid);
 		return -ESRCH;
 	}
 	ret = may_trace(task, mm) ? 0 : -EACCES;
 	put_task_struct(task);
 	if (!ret)
-		ret = mutex_lock_interruptible(&ooh_lock);
+		ret = lock_tracker(f);
 	if (!ret) {
-		ret = start(f, mm, a->mechanism);
-		mutex_unlock(&ooh_lock);
+		ret = start(f, pid, mm, a->mechanism);
+		unlock_tracker(f);
 	}
 	mmput(mm);
+	put_pid(pid);
 	return ret;
 }
 
@@ -224,13 +264,22 @@ static int collect(struct ooh_file *f, struct ooh_collect *c)
 	if (c->flags & ~OOH_COLLECT_CONTINUE || c->pad || (c->start | c->end) & ~PAGE_MASK ||
 	    (c->end && c->end <= c->start))
 		return -EINVAL;
-	ret = mutex_lock_interruptible(&ooh_lock);
+	ret = lock_tracker(f);
 	if (ret)
 		return ret;
 	ret = f->attached ? ooh_tracker_collect(f->tracker, c) : -ENOTCONN;
 	WRITE_ONCE(f->rounds, f->rounds + 1);
-	mutex_unlock(&ooh_lock);
+	unlock_tracker(f);
 	return ret;
+}
+
+/* The caller has been given ranges, but not how many. */
+static int untold(struct ooh_file *f)
+{
+	mutex_lock(&ooh_lock);
+	ooh_tracker_untold(f->tracker);
+	mutex_unlock(&ooh_lock);
+	return -EFAULT;
 }
 
 static long ooh_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -265,7 +314,7 @@ static long ooh_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		ret = collect(f, &u.collect);
 		if (ret)
 			return ret;
-		return copy_to_user(p, &u.collect, sizeof(u.collect)) ? -EFAULT : 0;
+		return copy_to_user(p, &u.collect, sizeof(u.collect)) ? untold(f) : 0;
 	case OOH_IOC_STATS:
 		mutex_lock(&ooh_lock);
 		ret = f->attached ? 0 : -ENOTCONN;

@@ -7,7 +7,8 @@
  * their entries; absent.c: pages that only the page cache knows of.
  *
  * One mutex, ooh_lock, guards all of it: the ring is one for the domain and a
- * collect concerns every tracker.
+ * collect concerns every tracker. What is done under it ends soon, whatever a
+ * process does; who has to wait for one holds the lock of a tracker alone.
  */
 #ifndef OOH_H
 #define OOH_H
@@ -54,11 +55,13 @@ struct ooh_leaf {
 	u32 mapped;  /* pages it holds, swapped out ones too */
 	bool rescan; /* may differ from what is known */
 	bool dirty;  /* pending is not empty */
+	bool left;   /* round is not empty */
 	u32 absent;  /* slots filled in by absent.c */
 	/* absent pages by others; now, in the round before */
 	bool writable, was_writable;
 	ooh_node table_next, table_prev;
-	DECLARE_BITMAP(pending, OOH_SLOTS);
+	DECLARE_BITMAP(pending, OOH_SLOTS); /* for the end of this round */
+	DECLARE_BITMAP(round, OOH_SLOTS);   /* of rounds that ended, to be given out */
 	struct ooh_slots {
 		u64 pte[OOH_SLOTS]; /* the bits that matter */
 		ooh_node next[OOH_SLOTS];
@@ -178,13 +181,18 @@ u64 ooh_epml_waiting(void); /* as ooh_spml_waiting() */
 void ooh_epml_stats(struct ooh_stats *s);
 extern bool ooh_epml_on;
 
-/* tracker.c: all but create and free are called with ooh_lock held */
+/*
+ * tracker.c: all but create and free are called with ooh_lock held, those that can take
+ * their time (attach, collect) with the tracker's, too, and they let go of ooh_lock
+ */
 struct ooh_tracker;
 struct ooh_tracker *ooh_tracker_create(void);
 void ooh_tracker_free(struct ooh_tracker *t);
 int ooh_collect_logs(void); /* whoever uses what was written gets its marks */
-int ooh_tracker_attach(struct ooh_tracker *t, struct mm_struct *mm);
+int ooh_tracker_attach(struct ooh_tracker *t, struct pid *pid, struct mm_struct *mm);
 int ooh_tracker_collect(struct ooh_tracker *t, struct ooh_collect *c);
+void ooh_tracker_untold(struct ooh_tracker *t); /* what it collected got lost */
+struct mutex *ooh_tracker_lock(struct ooh_tracker *t);
 void ooh_tracker_stats(struct ooh_tracker *t, struct ooh_stats *s);
 struct mm_struct *ooh_tracker_mm(const struct ooh_tracker *t);
 struct ooh_leaves *ooh_tracker_leaves(struct ooh_tracker *t);

@@ -13,8 +13,15 @@
 #define BATCH 128 /* ranges copied to user space at once */
 #define TRIES 16  /* for page tables that change while they are looked at */
 
+/*
+ * ooh_lock guards what a collect of another tracker touches: marks, the list, the
+ * users of frames. It is never held while something is waited for that a process can
+ * hold: its mmap_lock, a fault on the caller's memory. The tracker's own lock is.
+ */
 struct ooh_tracker {
+	struct mutex lock; /* outside of ooh_lock */
 	struct list_head list;
+	struct pid *pid;
 	struct mm_struct *mm; /* mm_count is held, mm_users is not */
 	struct ooh_leaves leaves;
 	struct ooh_pmds pmds;
@@ -34,8 +41,10 @@ struct ooh_tracker *ooh_tracker_create(void)
 {
 	struct ooh_tracker *t = kzalloc(sizeof(*t), GFP_KERNEL_ACCOUNT);
 
-	if (t)
-		INIT_LIST_HEAD(&t->list);
+	if (!t)
+		return NULL;
+	mutex_init(&t->lock);
+	INIT_LIST_HEAD(&t->list);
 	return t;
 }
 
@@ -94,6 +103,7 @@ void ooh_tracker_free(struct ooh_tracker *t)
 	mutex_unlock(&ooh_lock);
 	if (t->mm)
 		mmdrop(t->mm);
+	put_pid(t->pid);
 	kvfree(t->leaves.v);
 	ooh_walk_free(&t->pmds);
 	kfree(t);
@@ -121,7 +131,8 @@ static int merge(struct ooh_tracker *t)
 		if (i < t->leaves.nr && t->leaves.v[i]->addr < addr) {
 			leaf = t->leaves.v[i++];
 			/* kept until it is known that its pages are gone and reported */
-			if (!leaf->pmd && !leaf->mapped && !leaf->dirty && !leaf->rescan) {
+			if (!leaf->pmd && !leaf->mapped && !leaf->dirty && !leaf->left &&
+			    !leaf->rescan) {
 				ooh_leaf_destroy(leaf);
 				continue;
 			}
@@ -222,7 +233,14 @@ static int update(struct ooh_tracker *t, u64 since)
 		for (i = 0; i < t->leaves.nr; i++)
 			if (t->leaves.v[i]->rescan)
 				ooh_leaf_mark_all(t->leaves.v[i]);
+	/* a process can hold this lock for as long as it likes */
+	mutex_unlock(&ooh_lock);
+	ret = mmap_read_lock_killable(t->mm);
+	mutex_lock(&ooh_lock);
+	if (ret)
+		return ret;
 	ret = ooh_absent_update(t, since);
+	mmap_read_unlock(t->mm);
 	ooh_frames_flush();
 	return ret;
 }
@@ -237,7 +255,7 @@ static u64 mapped(const struct ooh_tracker *t)
 	return pages;
 }
 
-int ooh_tracker_attach(struct ooh_tracker *t, struct mm_struct *mm)
+int ooh_tracker_attach(struct ooh_tracker *t, struct pid *pid, struct mm_struct *mm)
 {
 	u64 armed = ooh_frames_armed;
 	size_t i;
@@ -245,6 +263,7 @@ int ooh_tracker_attach(struct ooh_tracker *t, struct mm_struct *mm)
 
 	mmgrab(mm);
 	t->mm = mm;
+	t->pid = get_pid(pid);
 	list_add(&t->list, &trackers);
 	ooh_trackers++;
 	since(t);
@@ -266,7 +285,27 @@ err:
 	ooh_trackers--;
 	t->mm = NULL;
 	mmdrop(mm);
+	put_pid(t->pid);
+	t->pid = NULL;
 	return ret;
+}
+
+/*
+ * Is it still the address space of the process? Another one may keep it alive after
+ * an exec (CLONE_VM).
+ */
+static bool still_its_own(const struct ooh_tracker *t)
+{
+	struct task_struct *leader, *thread;
+	bool its_own = false;
+
+	rcu_read_lock();
+	leader = pid_task(t->pid, PIDTYPE_TGID);
+	if (leader)
+		for_each_thread(leader, thread)
+			its_own |= READ_ONCE(thread->mm) == t->mm;
+	rcu_read_unlock();
+	return its_own;
 }
 
 /* Empties the logs: whoever uses the frames gets its marks. */
@@ -281,7 +320,7 @@ static int end_round(struct ooh_tracker *t)
 	size_t i;
 	int ret;
 
-	if (!mmget_not_zero(t->mm)) {
+	if (!still_its_own(t) || !mmget_not_zero(t->mm)) {
 		forget(t);
 		return -ESRCH;
 	}
@@ -304,6 +343,17 @@ static int end_round(struct ooh_tracker *t)
 	if (t->reason)
 		for (i = 0; i < t->leaves.nr; i++)
 			ooh_leaf_mark_present(t->leaves.v[i]);
+	/* what others' collects mark from here on is for the next round */
+	for (i = 0; i < t->leaves.nr; i++) {
+		struct ooh_leaf *leaf = t->leaves.v[i];
+
+		if (!leaf->dirty)
+			continue;
+		bitmap_or(leaf->round, leaf->round, leaf->pending, OOH_SLOTS);
+		bitmap_zero(leaf->pending, OOH_SLOTS);
+		leaf->dirty = false;
+		leaf->left = true;
+	}
 	t->stats.rounds++;
 	t->collected = t->stats.records;
 	t->stats.all_dirty += t->reason != 0;
@@ -317,6 +367,17 @@ out:
 	return ret;
 }
 
+/* The caller did not get the answer: it is not known which of its pages it has read. */
+void ooh_tracker_untold(struct ooh_tracker *t)
+{
+	t->reason |= OOH_REASON_UNTOLD;
+}
+
+struct mutex *ooh_tracker_lock(struct ooh_tracker *t)
+{
+	return &t->lock;
+}
+
 /* Sets the marks of ranges again that user space did not get. */
 static void give_back(struct ooh_tracker *t, const struct ooh_range *r, unsigned int nr)
 {
@@ -328,8 +389,8 @@ static void give_back(struct ooh_tracker *t, const struct ooh_range *r, unsigned
 		for (addr = r->start; addr < r->end; addr += PAGE_SIZE) {
 			while (t->leaves.v[i]->addr + PMD_SIZE <= addr)
 				i++;
-			__set_bit(pte_index(addr), t->leaves.v[i]->pending);
-			t->leaves.v[i]->dirty = true;
+			__set_bit(pte_index(addr), t->leaves.v[i]->round);
+			t->leaves.v[i]->left = true;
 		}
 	}
 }
@@ -353,15 +414,24 @@ static void begin_batch(struct output *out)
 	out->end = b + min_t(u32, BATCH, out->len - out->nr);
 }
 
-/* 0, or -EFAULT: what was in the batch is pending again */
+/*
+ * 0, or -EFAULT: what was in the batch is pending again. Others may mark pages of the
+ * tracker meanwhile; its leaves stay, as its own lock is held.
+ */
 static int flush_output(struct output *out)
 {
 	struct ooh_range *b = out->t->batch + 1;
 	u32 n = out->last - out->t->batch;
+	unsigned long left;
 
-	if (n && copy_to_user(out->vec + out->nr, b, sizeof(*b) * n)) {
-		give_back(out->t, b, n);
-		return -EFAULT;
+	if (n) {
+		mutex_unlock(&ooh_lock);
+		left = copy_to_user(out->vec + out->nr, b, sizeof(*b) * n);
+		mutex_lock(&ooh_lock);
+		if (left) {
+			give_back(out->t, b, n);
+			return -EFAULT;
+		}
 	}
 	out->nr += n;
 	begin_batch(out);
@@ -369,7 +439,7 @@ static int flush_output(struct output *out)
 }
 
 /*
- * The pending pages of a leaf, whose marks it takes off. False: there was no room in
+ * The pages of a leaf to be given out, whose marks it takes off. False: there was no room in
  * the batch for all of them.
  */
 static bool put_leaf(struct output *out, struct ooh_leaf *leaf)
@@ -379,7 +449,7 @@ static bool put_leaf(struct output *out, struct ooh_leaf *leaf)
 	unsigned int w, pages = 0;
 
 	for (w = 0; w < OOH_SLOTS / BITS_PER_LONG; w++, addr += BITS_PER_LONG * PAGE_SIZE) {
-		left = leaf->pending[w];
+		left = leaf->round[w];
 		if (!left)
 			continue;
 		pages += hweight_long(left);
@@ -396,12 +466,12 @@ static bool put_leaf(struct output *out, struct ooh_leaf *leaf)
 			last->end = addr + (carried ? __ffs(carried) : BITS_PER_LONG) * PAGE_SIZE;
 			left &= carried;
 		} while (left);
-		leaf->pending[w] = 0;
+		leaf->round[w] = 0;
 	}
-	leaf->dirty = false;
+	leaf->left = false;
 	goto out;
 full:
-	leaf->pending[w] = left;
+	leaf->round[w] = left;
 	pages -= hweight_long(left);
 out:
 	out->last = last;
@@ -429,12 +499,12 @@ static int put_some(struct output *out, struct ooh_leaf *leaf, unsigned int from
 	DECLARE_BITMAP(others, OOH_SLOTS);
 	int ret;
 
-	bitmap_copy(others, leaf->pending, OOH_SLOTS);
+	bitmap_copy(others, leaf->round, OOH_SLOTS);
 	bitmap_clear(others, from, last - from);
-	bitmap_andnot(leaf->pending, leaf->pending, others, OOH_SLOTS);
+	bitmap_andnot(leaf->round, leaf->round, others, OOH_SLOTS);
 	ret = put_all(out, leaf);
-	bitmap_or(leaf->pending, leaf->pending, others, OOH_SLOTS);
-	leaf->dirty = !bitmap_empty(leaf->pending, OOH_SLOTS);
+	bitmap_or(leaf->round, leaf->round, others, OOH_SLOTS);
+	leaf->left = !bitmap_empty(leaf->round, OOH_SLOTS);
 	return ret;
 }
 
@@ -450,7 +520,7 @@ static int report(struct ooh_tracker *t, struct ooh_collect *c)
 	for (i = 0; !ret && i < t->leaves.nr && t->leaves.v[i]->addr < end; i++) {
 		struct ooh_leaf *leaf = t->leaves.v[i];
 
-		if (!leaf->dirty || leaf->addr + PMD_SIZE <= c->start)
+		if (!leaf->left || leaf->addr + PMD_SIZE <= c->start)
 			continue;
 		if (c->start <= leaf->addr && end - leaf->addr >= PMD_SIZE)
 			ret = put_all(&out, leaf);
@@ -485,12 +555,14 @@ int ooh_tracker_collect(struct ooh_tracker *t, struct ooh_collect *c)
 		ret = end_round(t);
 		if (ret)
 			return ret;
+		/* a failed call leaves it for the next */
 		reason = t->reason;
-		ret = report(t, c);
-		if (ret)
-			return ret;
-		/* told now; until then a failed call leaves it for the next */
 		t->reason = 0;
+		ret = report(t, c);
+		if (ret) {
+			t->reason |= reason;
+			return ret;
+		}
 		trace_ooh_collect(t, t->stats.rounds, t->stats.tables - tables, c->pages, reason);
 	} else {
 		reason = 0;

@@ -94,7 +94,8 @@ struct ooh_range {
 #define OOH_REASON_CORRUPT   (1u << 1) /* Xen found the ring's indices corrupt */
 #define OOH_REASON_RESTORED  (1u << 2) /* the domain was restored or migrated */
 #define OOH_REASON_NOMEM     (1u << 3) /* no memory to keep the state */
-#define OOH_REASON_HYPERCALL (1u << 4) /* Xen refused to arm a page or to collect */
+#define OOH_REASON_HYPERCALL (1u << 4) /* Xen refused to collect, or memory was plugged in */
+#define OOH_REASON_UNTOLD    (1u << 5) /* the answer before could not be written back */
 
 struct ooh_collect {
 	__u64 start;   /* in: only pages in start ... end - 1; others stay pending */

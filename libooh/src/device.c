@@ -122,7 +122,8 @@ static void all_dirty(struct ooh_tracker *t, unsigned int why)
 		"the guest was restored or "
 		"migrated",
 		"no memory to keep the state",
-		"Xen refused to arm a page or to collect",
+		"Xen refused to collect, or memory was plugged in",
+		"the answer before could not be written back",
 	};
 	size_t i, at = 0;
 
