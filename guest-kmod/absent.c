@@ -7,6 +7,7 @@
  * any other.
  */
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/shmem_fs.h>
@@ -17,6 +18,33 @@
 /* Files get their times from a clock that ticks: be generous by two of these. */
 #define TICKS_NS (2 * NSEC_PER_SEC / HZ)
 
+/* of file systems that linux/magic.h does not know */
+#define XFS_MAGIC 0x58465342
+
+/*
+ * File systems whose files change by way of their inode on this machine alone, and
+ * which say so in its time. Others have a server that changes files (FUSE, NFS, 9p),
+ * or several inodes for the same content (block devices).
+ */
+static bool local_fs(const struct super_block *sb)
+{
+	switch (sb->s_magic) {
+	case EXT4_SUPER_MAGIC: /* and its elders */
+	case XFS_MAGIC:
+	case BTRFS_SUPER_MAGIC:
+	case F2FS_SUPER_MAGIC:
+	case SQUASHFS_MAGIC:
+	case EROFS_SUPER_MAGIC_V1:
+	case ISOFS_SUPER_MAGIC:
+	case CRAMFS_MAGIC:
+	case RAMFS_MAGIC:
+	case TMPFS_MAGIC:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /*
  * Can what this area shows have changed since the given time, without a write of
  * this process or to its page tables? Nobody can write to most files at most
@@ -26,11 +54,12 @@ static bool may_change(struct vm_area_struct *vma, u64 since)
 {
 	struct inode *inode = file_inode(vma->vm_file);
 	struct address_space *mapping = vma->vm_file->f_mapping;
-
 	struct timespec64 changed = inode_get_ctime(inode);
+	u64 unclear = TICKS_NS + inode->i_sb->s_time_gran;
 
 	return shmem_mapping(mapping) || mapping_writably_mapped(mapping) ||
-	       inode_is_open_for_write(inode) || timespec64_to_ns(&changed) + TICKS_NS >= since;
+	       inode_is_open_for_write(inode) || !local_fs(inode->i_sb) ||
+	       timespec64_to_ns(&changed) + unclear >= since;
 }
 
 /* Nothing to be read there, or nothing that a file holds. */

@@ -4,9 +4,12 @@
  * when it was looked through last. Page tables are read as in walk.c.
  */
 #include <linux/idr.h>
+#include <linux/mm.h>
 #include <linux/pgtable.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <linux/swap.h>
+#include <linux/swapops.h>
 
 #include "ooh.h"
 
@@ -49,7 +52,8 @@ static u64 entry_bits(u64 entry)
 {
 	if (present(entry))
 		return entry & ENTRY_BITS;
-	return pte_none(__pte(entry)) ? 0 : ENTRY_OUT;
+	/* a marker says something about a page that is not there: see absent.c */
+	return pte_none(__pte(entry)) || is_pte_marker(__pte(entry)) ? 0 : ENTRY_OUT;
 }
 
 /* A frame that can be followed: not the zero page, not a device's memory. */
