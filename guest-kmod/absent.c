@@ -54,7 +54,7 @@ static bool may_change(struct vm_area_struct *vma, u64 since)
 {
 	struct inode *inode = file_inode(vma->vm_file);
 	struct address_space *mapping = vma->vm_file->f_mapping;
-	struct timespec64 changed = inode_get_ctime(inode);
+	struct timespec64 changed = ooh_ctime(inode);
 	u64 unclear = TICKS_NS + inode->i_sb->s_time_gran;
 
 	return shmem_mapping(mapping) || mapping_writably_mapped(mapping) ||
@@ -83,7 +83,8 @@ static u64 cache_entry(struct vm_area_struct *vma, unsigned long addr)
 	if (is_vm_hugetlb_page(vma))
 		return OOH_ABSENT_OUT;
 	folio = filemap_get_folio(mapping, index);
-	if (IS_ERR(folio))
+	/* NULL before Linux 6.3 */
+	if (IS_ERR_OR_NULL(folio))
 		return shmem_mapping(mapping) && !xa_load(&mapping->i_pages, index)
 			       ? 0
 			       : OOH_ABSENT_OUT;

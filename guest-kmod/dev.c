@@ -143,8 +143,7 @@ static bool may_trace(struct task_struct *task, struct mm_struct *mm)
 	       uid_eq(mine->fsuid, its->suid) && gid_eq(mine->fsgid, its->gid) &&
 	       gid_eq(mine->fsgid, its->egid) && gid_eq(mine->fsgid, its->sgid);
 	rcu_read_unlock();
-	return (same && get_dumpable(mm) == SUID_DUMP_USER) ||
-	       ns_capable(mm->user_ns, CAP_SYS_PTRACE);
+	return (same && ooh_dumpable_by_owner(task, mm)) || ooh_ptrace_capable(task, mm);
 }
 
 /* One mechanism at a time, for all trackers: the first one's. */

@@ -35,8 +35,9 @@
 /*
  * A CPU is interrupted when so many records have room yet: what it may write with
  * interrupts off before Xen has to help out. It is 256 KiB of different pages.
+ * 0: never, so each full log is an exit, and Xen moves what it holds into the ring.
  */
-#define LOW_WATER 64
+#define LOW_WATER (OOH_LOG_INTERRUPT ? 64 : 0)
 #define RUNS	  1024
 
 /* what an EPT page table covers, in longs of the set */
@@ -206,12 +207,30 @@ static void drain(void *unused)
 	log->user += t.user;
 }
 
+/*
+ * The log's interrupt needs a vector that no device's interrupt can get and
+ * whose handler a module can set. There is one: where the kernel has KVM wake
+ * up the vCPUs of guests. Nobody else uses it here, as Xen lets no domain with
+ * spml=1 have guests of its own.
+ */
+#if OOH_LOG_INTERRUPT
 /* The log of this CPU fills. In interrupt context. */
 static void notified(void)
 {
 	this_cpu_inc(logs.notifications);
 	drain(NULL);
 }
+
+static void handle_interrupt(bool on)
+{
+	/* NULL: waits for those that run */
+	kvm_set_posted_intr_wakeup_handler(on ? notified : NULL);
+}
+#else
+static void handle_interrupt(bool on)
+{
+}
+#endif
 
 static void flush_translations(void *unused)
 {
@@ -572,15 +591,10 @@ int ooh_epml_init(void)
 	}
 	has_vmfunc = features & XEN_HVM_CPUID_EPML_VMFUNC;
 	there = true;
-	/*
-	 * The log's interrupt needs a vector that no device's interrupt can get and
-	 * whose handler a module can set. There is one: where the kernel has KVM wake
-	 * up the vCPUs of guests. Nobody else uses it here, as Xen lets no domain with
-	 * spml=1 have guests of its own.
-	 */
-	kvm_set_posted_intr_wakeup_handler(notified);
-	pr_info("EPML: the processor's own logs, armed again by %s\n",
-		has_vmfunc ? "VM functions" : "hypercall");
+	handle_interrupt(true);
+	pr_info("EPML: the processor's own logs, armed again by %s%s\n",
+		has_vmfunc ? "VM functions" : "hypercall",
+		OOH_LOG_INTERRUPT ? "" : ", no interrupt before they are full");
 	return 0;
 }
 
@@ -588,7 +602,6 @@ void ooh_epml_exit(void)
 {
 	if (!there)
 		return;
-	/* waits for those that run */
-	kvm_set_posted_intr_wakeup_handler(NULL);
+	handle_interrupt(false);
 	let_go();
 }

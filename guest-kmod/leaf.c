@@ -77,7 +77,8 @@ struct ooh_leaf *ooh_leaf_create(struct ooh_tracker *t, unsigned long addr)
 	if (id >= leaves_size) {
 		u32 size = max(2 * leaves_size, 1024U);
 		struct ooh_leaf **grown =
-			kvrealloc(ooh_leaf_by_id, size * sizeof(*grown), GFP_KERNEL | __GFP_ZERO);
+			ooh_kvrealloc(ooh_leaf_by_id, leaves_size * sizeof(*grown),
+				      size * sizeof(*grown));
 
 		if (!grown)
 			goto err_id;

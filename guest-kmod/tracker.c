@@ -175,7 +175,7 @@ struct ooh_leaf *ooh_leaves_insert(struct ooh_tracker *t, size_t at, unsigned lo
 
 	if (l->nr == l->size) {
 		size_t size = max_t(size_t, 2 * l->size, 64);
-		struct ooh_leaf **v = kvrealloc(l->v, size * sizeof(*v), GFP_KERNEL);
+		struct ooh_leaf **v = ooh_kvrealloc(l->v, l->size * sizeof(*v), size * sizeof(*v));
 
 		if (!v)
 			return NULL;
