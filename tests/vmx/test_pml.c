@@ -76,6 +76,21 @@ TEST(pml_full)
 	check_eq(pml_log[511], GPA(3));
 }
 
+/* Without EPML only bit 12 of the qualification is defined: the others are told, not judged. */
+TEST(pml_full_without_epml)
+{
+	vmwrite(VMCS_TERTIARY, 0);
+	enable_pml(0xffff);
+	check_eq(vm_start(write_page_3), EXIT_LOG_FULL);
+	print("[qualification %lx] ", qualification);
+	check_eq(qualification & 1 << 12, 0);
+	check_untouched();
+	vmwrite(VMCS_PML_INDEX, 511);
+	vm_finish();
+	check_eq(vmread(VMCS_PML_INDEX), 510);
+	check_eq(pml_log[511], GPA(3));
+}
+
 TEST(epml_full)
 {
 	enable_pml(511);

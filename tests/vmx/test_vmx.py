@@ -152,6 +152,15 @@ def test_a_processor_without_epml(built):
     assert set(verdicts.values()) == {"SKIP"}
 
 
+def test_undefined_bits_of_a_full_pml_log(built, run):
+    """With the feature for it, a full log's qualification has every bit that the manual leaves undefined."""
+    assert run.measured["pml_full_without_epml"] == "qualification 0"
+    undefined = Run(built, "undefined", FEATURES + " vmx_pml_undefined_bits")
+    assert undefined.ended(), (undefined.status, undefined.log[-500:])
+    assert undefined.measured["pml_full_without_epml"] == "qualification ffffffffffffefff"
+    assert {name: v for name, (v, _) in undefined.verdicts.items()} == {name: v for name, (v, _) in run.verdicts.items()}
+
+
 def test_snapshot(built, run):
     """A machine started from the snapshot goes on in the guest, with the same verdict and
     the same verdicts of the tests behind it."""
