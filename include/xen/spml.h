@@ -79,7 +79,8 @@ DEFINE_XEN_GUEST_HANDLE(xen_spml_range_t);
 
 /*
  * XEN_SPML_info: what there is. Needs no registered ring.
- * -EOPNOTSUPP: the domain was not created with the feature.
+ * -EOPNOTSUPP: the domain was not created with the feature; this goes for
+ *              all operations, and for those which there aren't.
  */
 #define XEN_SPML_info        0
 struct xen_spml_info {

@@ -333,7 +333,7 @@ void fz_make_call(struct fz_worker *w, struct fz_args *c)
 		break;
 	default:
 		op->cmd += fz_below(r, 2) ? fz_below(r, 3) : (u32)fz_rand(r) >> 1;
-		c->may = FZ_MAY(-ENOSYS);
+		c->may = FZ_MAY(-EOPNOTSUPP);
 	}
 	if (!fz_below(r, 64)) {
 		op->pad = fz_rand(r) | 1;

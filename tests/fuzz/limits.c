@@ -8,7 +8,7 @@
 #include "fuzz.h"
 
 #define FAR   (1UL << 24) /* frames above all memory */
-#define CHUNK (1UL << 15) /* frames whose state Xen keeps in one piece */
+#define CHUNK (1UL << 13) /* frames whose state Xen keeps in one piece */
 
 static struct {
 	const char *name;
