@@ -24,7 +24,7 @@ GCDIR := $(TREE)/usr/lib/ooh/gc
 GCPROGRAMS := gcbench gcbench-threads events events-threads pauses
 GCTESTS := threads single checksums
 
-all: collector module nested burst fuzz hard $(BUILD)/dom0/neighbour.img library $(TESTS) $(BENCHES) $(EXAMPLES) $(TREE)/usr/lib/ooh/reload $(TREE)/usr/share/terminfo
+all: collector module nested burst watch fuzz hard $(BUILD)/dom0/neighbour.img library $(TESTS) $(BENCHES) $(EXAMPLES) $(TREE)/usr/lib/ooh/reload $(TREE)/usr/share/terminfo
 
 module:
 	$(MAKE) -s -C guest-kmod KDIR=$(KDIR) O=$(BUILD)/guest-kmod
@@ -42,6 +42,10 @@ nested:
 burst:
 	$(call kernel_module,burst,tests/guest/burst)
 	install -D -m 644 $(BUILD)/burst/burst.ko $(TREE)/usr/lib/ooh/tests/burst.ko
+
+watch: module
+	$(call kernel_module,watch,tests/guest/watch)
+	install -D -m 644 $(BUILD)/watch/watch.ko $(TREE)/usr/lib/ooh/tests/watch.ko
 
 fuzz: module
 	$(call kernel_module,fuzz,tests/fuzz)
@@ -106,4 +110,4 @@ $(GCDIR)/liar/libooh.so.0: boehm-backend/programs/liar.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -D_GNU_SOURCE -Iinclude -Ilibooh/include -shared -fPIC -Wl,-soname,libooh.so.0 -o $@ $<
 
-.PHONY: all collector module nested burst fuzz hard library
+.PHONY: all collector module nested burst watch fuzz hard library

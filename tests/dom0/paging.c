@@ -4,6 +4,7 @@
  *
  *	paging DOMID starve		log-dirty mode on, with its bitmap in place, then take all
  *					free memory for page tables; prints how much there was, in bytes
+ *	paging DOMID drain		the latter alone
  *	paging DOMID pool BYTES		set the memory for page tables
  *	paging DOMID view FROM TO	an alternate view in which frame FROM shows what is in TO;
  *					prints its number
@@ -34,17 +35,28 @@ static int fail(const char *what)
 	return 1;
 }
 
+static int drain(xc_interface *xc, unsigned int domid)
+{
+	uint64_t had;
+
+	if (xc_get_paging_mempool_size(xc, domid, &had))
+		return fail("get_paging_mempool_size");
+	/* in use is what cannot be freed, and the call says so */
+	if (xc_set_paging_mempool_size(xc, domid, 0) && errno != ENOMEM)
+		return fail("set_paging_mempool_size");
+	printf("%" PRIu64 "\n", had);
+	return 0;
+}
+
 static int starve(xc_interface *xc, unsigned int domid)
 {
 	xendevicemodel_handle *dm = xendevicemodel_open(NULL, 0);
 	xen_pfn_t last;
-	uint64_t had;
 
 	if (!dm)
 		return fail("xendevicemodel_open");
-	if (xc_get_paging_mempool_size(xc, domid, &had) ||
-	    xc_domain_maximum_gpfn(xc, domid, &last) < 0)
-		return fail("pool");
+	if (xc_domain_maximum_gpfn(xc, domid, &last) < 0)
+		return fail("maximum_gpfn");
 	if (xc_logdirty_control(xc, domid, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY, NULL, 0, 0, NULL) <
 	    0)
 		return fail("on");
@@ -54,11 +66,7 @@ static int starve(xc_interface *xc, unsigned int domid)
 	 */
 	for (xen_pfn_t f = 0x100; f <= last && f < 1UL << 20; f += LEAF)
 		xendevicemodel_modified_memory(dm, domid, f, 1);
-	/* in use is what cannot be freed, and the call says so */
-	if (xc_set_paging_mempool_size(xc, domid, 0) && errno != ENOMEM)
-		return fail("set_paging_mempool_size");
-	printf("%" PRIu64 "\n", had);
-	return 0;
+	return drain(xc, domid);
 }
 
 static int view(xc_interface *xc, unsigned int domid, unsigned long from, unsigned long to)
@@ -99,6 +107,8 @@ int main(int argc, char **argv)
 	domid = strtoul(argv[1], NULL, 10);
 	if (!strcmp(argv[2], "starve"))
 		return starve(xc, domid);
+	if (!strcmp(argv[2], "drain"))
+		return drain(xc, domid);
 	if (!strcmp(argv[2], "low"))
 		return low(xc);
 	if (!strcmp(argv[2], "views-off"))
