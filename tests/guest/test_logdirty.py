@@ -5,6 +5,7 @@ Defects of Xen that we mend are shown on the Xen without our patches, too."""
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,33 @@ def test_vram_tracking_goes_on_after_log_dirty(frame, config, mended):
     f.settled(f.vram)
     f.write()
     assert f.vram() == mended
+
+
+@pytest.mark.parametrize("config, mended", [("nospml", True), ("plainxen", False)])
+def test_pml_ends_with_vram_tracking(frame, config, mended):
+    """Xen turned PML on for it, and never off again. (With SPML it is always on.)"""
+    f = frame(config)
+
+    def pml():
+        # bit 17 of the secondary controls, by Xen's dump of the domain's VMCS
+        r = f.m.dom0(f"xl dmesg -c >/dev/null; xl debug-keys v; xl dmesg | sed -n '/>>> Domain {f.domid} /,/>>> Domain [^{f.domid}]/p'")
+        return int(re.search(r"SecondaryExec=([0-9a-f]+)", r.stdout)[1], 16) >> 17 & 1
+
+    assert not pml()
+    f.vram()
+    assert pml()
+    f.tool("on")
+    f.tool("vram", 0, 0)
+    # log-dirty mode still needs it
+    assert pml()
+    f.write()
+    assert f.clean()
+    f.tool("off")
+    assert not pml()
+    f.vram()
+    assert pml()
+    f.tool("vram", 0, 0)
+    assert pml() != mended
 
 
 @pytest.mark.parametrize("config, mended", [("default", True), ("nospml", True), ("plainxen", False)])

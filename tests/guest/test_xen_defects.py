@@ -5,6 +5,7 @@ our patches, where it shows, and on ours, where it does not. (Others: test_logdi
 The guest hangs or is crashed here: nothing waits without a limit, and each test ends its
 machine. One that crashes counts as dead for testbed/vm, but its log can still be read."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -90,6 +91,64 @@ def test_no_memory_to_split_a_superpage(machine, config, mended):
     assert pfn in frames(dom0(m, "L clean"))
     dom0(m, f"P pool {pool}; L off")
     m.good(write)
+
+
+def test_vram_without_memory_to_split_it(machine):
+    """VRAM tracked in a superpage, and no memory to split it: what cannot be followed counts as written, each
+    time. Without log-dirty mode there is no bitmap that says so. (Xen without our patches hangs, as above.)"""
+    m = machine("nospml")
+    m.good(f"setsid {TESTS}/onepage </dev/null >/tmp/frame 2>&1 & for i in $(seq 50); do [ -s /tmp/frame ] && break; sleep 0.1; done")
+    pfn = int(m.good("cat /tmp/frame"))
+    write = "pkill -USR1 onepage; sleep 0.2; echo written"
+    look = f"L vram {pfn & ~511} 512"
+    # see above
+    for _ in range(3):
+        m.good(write)
+    pool = int(dom0(m, "P drain"))
+    dom0(m, look)
+    assert not frames(dom0(m, look))
+    r = m.sh(write, timeout=20)
+    assert r.returncode == 0 and r.stdout == "written\n", r.stderr
+    for _ in range(3):
+        assert pfn in frames(dom0(m, look))
+    # with memory again it is followed as before
+    dom0(m, f"P pool {pool}; {look}")
+    assert not frames(dom0(m, look))
+    m.good(write)
+    assert frames(dom0(m, look)) == [pfn]
+    dom0(m, "L vram 0 0")
+
+
+@pytest.mark.parametrize("config, mended", [("novpid", True), ("plainnovpid", False)])
+def test_flushes_without_vpids(machine, config, mended):
+    """Where VPIDs are not in use, Xen left out what VM entries have to flush after a change of the EPT, too.
+    The emulator empties its TLB at each of them, so the flushes are counted here, not missed."""
+    m = machine(config)
+    m.good(f"setsid {TESTS}/onepage </dev/null >/tmp/frame 2>&1 & for i in $(seq 50); do [ -s /tmp/frame ] && break; sleep 0.1; done")
+    doc = json.loads(dom0(m, "D=$(xl domid guest); emustat -j -- sh -c \"for i in 1 2 3; do /tmp/tools/logdirty $D on; "
+                             "/tmp/tools/logdirty $D clean; sleep 0.1; /tmp/tools/logdirty $D off; done >/dev/null\""))
+    print(doc["invept"], "INVEPT")
+    assert (doc["invept"] > 0) == mended
+
+
+def test_log_dirty_and_undefined_bits_of_a_full_log(machine):
+    """A VM exit for a full log says in one bit of its qualification what the manual defines. This processor
+    sets all the others, and the guest does not use EPML, which has its own bit there."""
+    m = machine("pmlbits")
+    fill = "for i in 1 2; do dd if=/dev/zero of=/dev/shm/x bs=1M count=64 conv=notrunc 2>/dev/null; done; echo written"
+    m.good(fill)
+    dom0(m, "L on; L clean >/dev/null")
+    # the first writes split the superpages, the next are logged
+    assert m.sh(fill, timeout=120).stdout == "written\n"
+    dom0(m, "L clean >/dev/null")
+    before = json.loads(dom0(m, "emustat -j")).get("exit_62", 0)
+    assert m.sh(fill, timeout=120).stdout == "written\n"
+    full = json.loads(dom0(m, "emustat -j"))["exit_62"] - before
+    dirty = frames(dom0(m, "L clean"))
+    print(full, "exits for a full log,", len(dirty), "frames dirty")
+    assert full >= 16 and 64 * 256 <= len(dirty) < 64 * 256 * 2
+    dom0(m, "L off")
+    m.good("rm /dev/shm/x")
 
 
 @pytest.mark.provokes(r"domain_crash called|Domain \d+ \(vcpu#0\) crashed")
