@@ -8,8 +8,6 @@
 #include <linux/pgtable.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
-#include <linux/swap.h>
-#include <linux/swapops.h>
 
 #include "ooh.h"
 
@@ -53,7 +51,7 @@ static u64 entry_bits(u64 entry)
 	if (present(entry))
 		return entry & ENTRY_BITS;
 	/* a marker says something about a page that is not there: see absent.c */
-	return pte_none(__pte(entry)) || is_pte_marker(__pte(entry)) ? 0 : ENTRY_OUT;
+	return pte_none(__pte(entry)) || ooh_pte_marker(__pte(entry)) ? 0 : ENTRY_OUT;
 }
 
 /* A frame that can be followed: not the zero page, not a device's memory. */

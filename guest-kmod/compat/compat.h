@@ -98,4 +98,20 @@ static inline bool ooh_ptrace_capable(struct task_struct *task, struct mm_struct
 }
 #endif
 
+/* Of a non-present entry: does it mark a page that is not there (userfaultfd, guards)? */
+#if __has_include(<linux/leafops.h>)
+#include <linux/leafops.h>
+static inline bool ooh_pte_marker(pte_t pte)
+{
+	return softleaf_is_marker(softleaf_from_pte(pte));
+}
+#else
+#include <linux/swap.h>
+#include <linux/swapops.h>
+static inline bool ooh_pte_marker(pte_t pte)
+{
+	return is_pte_marker(pte);
+}
+#endif
+
 #endif /* OOH_COMPAT_H */
