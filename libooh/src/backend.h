@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 #include <ooh.h>
+#include "ownfd.h"
 #include "ranges.h"
 
 struct ooh_tracker;
@@ -24,6 +25,8 @@ struct backend {
 	 */
 	int (*collect)(struct ooh_tracker *t);
 	void (*detach)(struct ooh_tracker *t);
+	/* Are its descriptors still its own? NULL: it keeps none. */
+	bool (*intact)(const struct ooh_tracker *t);
 	/* Adds what only the backend knows; may be NULL. */
 	int (*stats)(struct ooh_tracker *t, struct ooh_stats *stats);
 	/*
@@ -37,8 +40,8 @@ struct ooh_tracker {
 	const struct backend *backend;
 	void *priv; /* the backend's, NULL when not attached */
 	pid_t pid;
-	int pidfd;
-	int epoll; /* what ooh_fd() gave out, or -1 */
+	struct own_fd pidfd;
+	struct own_fd epoll; /* what ooh_fd() gave out */
 	uint64_t lowat;
 	unsigned int flags; /* of the call that runs: OOH_STOPPED */
 	struct ranges out;

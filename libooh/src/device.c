@@ -16,7 +16,7 @@
 #define VECTOR 4096
 
 struct device {
-	int fd;
+	struct own_fd fd;
 	struct ooh_range vec[VECTOR];
 };
 
@@ -101,9 +101,20 @@ static int device_attach(struct ooh_tracker *t)
 		close(fd);
 		return -ENOMEM;
 	}
-	s->fd = fd;
+	rc = own_take(&s->fd, fd);
+	if (rc < 0) {
+		mem_free(s, sizeof(*s));
+		return rc;
+	}
 	t->priv = s;
 	return 0;
+}
+
+static bool device_intact(const struct ooh_tracker *t)
+{
+	const struct device *s = t->priv;
+
+	return own_there(&s->fd);
 }
 
 static int device_lowat(struct ooh_tracker *t, uint64_t records)
@@ -111,7 +122,7 @@ static int device_lowat(struct ooh_tracker *t, uint64_t records)
 	struct device *s = t->priv;
 	__u64 mark = records;
 
-	return ioctl(s->fd, OOH_IOC_LOWAT, &mark) ? -errno : s->fd;
+	return ioctl(s->fd.fd, OOH_IOC_LOWAT, &mark) ? -errno : s->fd.fd;
 }
 
 static void all_dirty(struct ooh_tracker *t, unsigned int why)
@@ -150,7 +161,7 @@ static int device_collect(struct ooh_tracker *t)
 	do {
 		c.vec_len = VECTOR;
 		c.flags = call;
-		while (ioctl(s->fd, OOH_IOC_COLLECT, &c)) {
+		while (ioctl(s->fd.fd, OOH_IOC_COLLECT, &c)) {
 			if (errno != EINTR)
 				return -errno;
 		}
@@ -170,7 +181,7 @@ static void device_detach(struct ooh_tracker *t)
 {
 	struct device *s = t->priv;
 
-	close(s->fd);
+	own_close(&s->fd);
 	mem_free(s, sizeof(*s));
 }
 
@@ -178,7 +189,7 @@ static int device_stats(struct ooh_tracker *t, struct ooh_stats *stats)
 {
 	struct device *s = t->priv;
 
-	return ioctl(s->fd, OOH_IOC_STATS, stats) ? -errno : 0;
+	return ioctl(s->fd.fd, OOH_IOC_STATS, stats) ? -errno : 0;
 }
 
 const struct backend backend_epml = {
@@ -188,6 +199,7 @@ const struct backend backend_epml = {
 	.attach = device_attach,
 	.collect = device_collect,
 	.detach = device_detach,
+	.intact = device_intact,
 	.stats = device_stats,
 	.lowat = device_lowat,
 };
@@ -199,6 +211,7 @@ const struct backend backend_spml = {
 	.attach = device_attach,
 	.collect = device_collect,
 	.detach = device_detach,
+	.intact = device_intact,
 	.stats = device_stats,
 	.lowat = device_lowat,
 };

@@ -22,7 +22,7 @@
 	(UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC)
 
 struct scan {
-	int uffd, pagemap;
+	struct own_fd uffd, pagemap;
 	struct vmas vmas;
 	struct ranges ours, next_ours; /* what we registered, as of the last round */
 	struct runs old, new;
@@ -42,10 +42,8 @@ static int scan_probe(char *why, size_t size)
 
 static void scan_free(struct scan *s)
 {
-	if (s->uffd >= 0)
-		close(s->uffd);
-	if (s->pagemap >= 0)
-		close(s->pagemap);
+	own_close(&s->uffd);
+	own_close(&s->pagemap);
 	vmas_free(&s->vmas);
 	ranges_free(&s->ours);
 	ranges_free(&s->next_ours);
@@ -61,28 +59,28 @@ static int scan_vma(struct scan *s, const struct vma *vma)
 
 	runs_barrier(&s->new);
 	if (!vma_protectable(vma))
-		return pagemap_scan(s->pagemap, vma->start, vma->end, false, RUN_DIRTY, &s->new);
+		return pagemap_scan(s->pagemap.fd, vma->start, vma->end, false, RUN_DIRTY, &s->new);
 	/*
 	 * Only what we registered ourselves may be scanned with protection: a
 	 * mapping that belongs to another tracker would lose its marks by it.
 	 */
 	if (ranges_cover(&s->ours, vma->start, vma->end)) {
-		rc = pagemap_scan(s->pagemap, vma->start, vma->end, true, 0, &s->new);
+		rc = pagemap_scan(s->pagemap.fd, vma->start, vma->end, true, 0, &s->new);
 		if (!rc)
 			return ranges_add(&s->next_ours, vma->start, vma->end);
 		if (rc != -EPERM)
 			return rc;
 		s->new.n = from;
 	}
-	rc = uffd_register(s->uffd, vma->start, vma->end);
+	rc = uffd_register(s->uffd.fd, vma->start, vma->end);
 	if (rc == -ESRCH || rc == -ENOMEM)
 		return rc;
 	if (!rc)
-		rc = pagemap_scan(s->pagemap, vma->start, vma->end, true, RUN_DIRTY, &s->new);
+		rc = pagemap_scan(s->pagemap.fd, vma->start, vma->end, true, RUN_DIRTY, &s->new);
 	if (!rc)
 		return ranges_add(&s->next_ours, vma->start, vma->end);
 	s->new.n = from;
-	return pagemap_scan(s->pagemap, vma->start, vma->end, false, RUN_DIRTY, &s->new);
+	return pagemap_scan(s->pagemap.fd, vma->start, vma->end, false, RUN_DIRTY, &s->new);
 }
 
 static int scan_all(struct ooh_tracker *t)
@@ -94,7 +92,7 @@ static int scan_all(struct ooh_tracker *t)
 
 	runs_clear(&s->new);
 	ranges_clear(&s->next_ours);
-	if (!pagemap_alive(s->pagemap))
+	if (!pagemap_alive(s->pagemap.fd))
 		return -ESRCH;
 	rc = vmas_read(t->pid, &s->vmas);
 	for (i = 0; !rc && i < s->vmas.n; i++)
@@ -114,14 +112,14 @@ static int scan_attach(struct ooh_tracker *t)
 
 	if (!s)
 		return -ENOMEM;
-	s->uffd = -1;
-	s->pagemap = rc = pagemap_open(t->pid);
+	s->uffd.fd = s->pagemap.fd = -1;
+	rc = own_take(&s->pagemap, pagemap_open(t->pid));
 	if (rc >= 0)
-		s->uffd = rc = uffd_open(t, UFFD_USER_MODE_ONLY, FEATURES);
+		rc = own_take(&s->uffd, uffd_open(t, UFFD_USER_MODE_ONLY, FEATURES));
 	if (rc >= 0)
 		rc = vmas_read(t->pid, &s->vmas);
 	if (!rc)
-		rc = uffd_free_for_us(t, s->uffd, &s->vmas);
+		rc = uffd_free_for_us(t, s->uffd.fd, &s->vmas);
 	t->priv = s;
 	if (!rc)
 		rc = scan_all(t);
@@ -152,6 +150,13 @@ static void scan_detach(struct ooh_tracker *t)
 	scan_free(t->priv);
 }
 
+static bool scan_intact(const struct ooh_tracker *t)
+{
+	const struct scan *s = t->priv;
+
+	return own_there(&s->uffd) && own_there(&s->pagemap);
+}
+
 const struct backend backend_pagemap_scan = {
 	.name = "pagemap-scan",
 	.how = "the kernel's PAGEMAP_SCAN: write faults that the kernel resolves alone",
@@ -159,4 +164,5 @@ const struct backend backend_pagemap_scan = {
 	.attach = scan_attach,
 	.collect = scan_collect,
 	.detach = scan_detach,
+	.intact = scan_intact,
 };

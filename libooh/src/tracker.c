@@ -22,7 +22,7 @@
 
 static bool ended(const struct ooh_tracker *t)
 {
-	struct pollfd fd = { .fd = t->pidfd, .events = POLLIN };
+	struct pollfd fd = { .fd = t->pidfd.fd, .events = POLLIN };
 
 	return poll(&fd, 1, 0) == 1;
 }
@@ -119,6 +119,14 @@ static int not_permitted(struct ooh_tracker *t, int rc)
 			   t->pid, pw ? pw->pw_name : "?", st.st_uid);
 }
 
+static int open_pidfd(struct ooh_tracker *t)
+{
+	int fd = syscall(SYS_pidfd_open, t->pid, 0);
+
+	/* close-on-exec is its default */
+	return own_take(&t->pidfd, fd < 0 ? -errno : fd);
+}
+
 /* What holds whichever backend it is going to be */
 static int check_process(struct ooh_tracker *t)
 {
@@ -132,11 +140,10 @@ static int check_process(struct ooh_tracker *t)
 	if (tgid != t->pid)
 		return backend_why(t->reason, sizeof(t->reason), -EINVAL,
 				   "%d is a thread of process %d", t->pid, tgid);
-	t->pidfd = syscall(SYS_pidfd_open, t->pid, 0);
-	if (t->pidfd < 0)
-		return backend_why(t->reason, sizeof(t->reason), -errno, "process %d: %s", t->pid,
-				   strerrordesc_np(errno));
-	fcntl(t->pidfd, F_SETFD, FD_CLOEXEC);
+	rc = open_pidfd(t);
+	if (rc < 0)
+		return backend_why(t->reason, sizeof(t->reason), rc, "process %d: %s", t->pid,
+				   strerrordesc_np(-rc));
 	snprintf(path, sizeof(path), "/proc/%d/mem", t->pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 && (errno == EACCES || errno == EPERM))
@@ -231,7 +238,7 @@ API int ooh_open(pid_t pid, const char *backend, unsigned int flags, struct ooh_
 	if (!t)
 		return -ENOMEM;
 	t->pid = pid ? pid : getpid();
-	t->pidfd = t->epoll = -1;
+	t->pidfd.fd = t->epoll.fd = -1;
 	t->flags = flags;
 	rc = check_process(t);
 	if (!rc)
@@ -271,7 +278,7 @@ static int watch_log(struct ooh_tracker *t)
 {
 	int fd = t->backend->lowat(t, t->lowat);
 
-	return fd < 0 ? fd : watch(t->epoll, fd);
+	return fd < 0 ? fd : watch(t->epoll.fd, fd);
 }
 
 /* The old address space, or what was known of it, is gone: begin anew. */
@@ -283,15 +290,46 @@ static int start_over(struct ooh_tracker *t, const char *why)
 		t->backend->detach(t);
 	t->priv = NULL;
 	rc = attach(t);
-	if (!rc && t->epoll >= 0)
+	if (!rc && t->epoll.fd >= 0)
 		rc = watch_log(t);
 	return rc ? rc : give_everything(t, why);
+}
+
+static bool intact(const struct ooh_tracker *t)
+{
+	return own_there(&t->pidfd) && own_there(&t->epoll) &&
+	       (!t->priv || !t->backend->intact || t->backend->intact(t));
+}
+
+/*
+ * The program has closed our descriptors, or CRIU has restored it. Its own process is found again;
+ * another one's number may stand for somebody else by now.
+ */
+static int find_again(struct ooh_tracker *t)
+{
+	int rc;
+
+	if (t->pid != getpid() && !own_there(&t->pidfd))
+		return backend_why(t->reason, sizeof(t->reason), -EBADF,
+				   "somebody has closed the tracker's descriptors");
+	if (!own_there(&t->pidfd)) {
+		own_close(&t->pidfd);
+		rc = open_pidfd(t);
+		if (rc < 0)
+			return rc;
+	}
+	/* What the caller watches is gone, too; ooh_fd() gives it a new one. */
+	if (!own_there(&t->epoll))
+		own_close(&t->epoll);
+	return start_over(t, "the tracker's descriptors were closed, or the process was restored");
 }
 
 static int collect(struct ooh_tracker *t)
 {
 	int rc;
 
+	if (!intact(t))
+		return find_again(t);
 	if (t->lost || !t->priv)
 		return start_over(t, "the collect before failed");
 	rc = t->backend->collect(t);
@@ -349,24 +387,26 @@ API int ooh_fd(struct ooh_tracker *t, uint64_t records)
 
 	if (!t->backend->lowat)
 		return -EOPNOTSUPP;
-	if (t->epoll >= 0) {
+	if (!intact(t))
+		return -EBADF;
+	if (t->epoll.fd >= 0) {
 		rc = t->priv ? t->backend->lowat(t, records) : 0;
 		if (rc >= 0)
 			t->lowat = records;
-		return rc < 0 ? rc : t->epoll;
+		return rc < 0 ? rc : t->epoll.fd;
 	}
-	t->epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (t->epoll < 0)
-		return -errno;
+	rc = epoll_create1(EPOLL_CLOEXEC);
+	rc = own_take(&t->epoll, rc < 0 ? -errno : rc);
+	if (rc < 0)
+		return rc;
 	t->lowat = records;
 	/* a tracker that has lost its process finds it, or its end, by a collect */
-	rc = watch(t->epoll, t->pidfd);
+	rc = watch(t->epoll.fd, t->pidfd.fd);
 	if (!rc && t->priv)
 		rc = watch_log(t);
 	if (!rc)
-		return t->epoll;
-	close(t->epoll);
-	t->epoll = -1;
+		return t->epoll.fd;
+	own_close(&t->epoll);
 	return rc;
 }
 
@@ -376,10 +416,8 @@ API void ooh_close(struct ooh_tracker *t)
 		return;
 	if (t->priv)
 		t->backend->detach(t);
-	if (t->epoll >= 0)
-		close(t->epoll);
-	if (t->pidfd >= 0)
-		close(t->pidfd);
+	own_close(&t->epoll);
+	own_close(&t->pidfd);
 	ranges_free(&t->out);
 	free(t);
 }
@@ -399,7 +437,7 @@ API int ooh_stats(struct ooh_tracker *t, struct ooh_stats *stats)
 	struct ooh_stats own = t->stats;
 	int rc = 0;
 
-	if (t->priv && t->backend->stats)
+	if (t->priv && t->backend->stats && intact(t))
 		rc = t->backend->stats(t, &own);
 	/* These three count what the caller was given, over every re-attach. */
 	own.rounds = t->stats.rounds;

@@ -85,7 +85,7 @@ static int create_there(struct ooh_tracker *t, int flags)
 				   rc == -ENOEXEC ? "not a 64-bit program" : strerrordesc_np(-rc));
 	there = remote_syscall(&r, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | flags, 0, 0);
 	if (there >= 0) {
-		fd = syscall(SYS_pidfd_getfd, t->pidfd, (int)there, 0);
+		fd = syscall(SYS_pidfd_getfd, t->pidfd.fd, (int)there, 0);
 		if (fd < 0)
 			fd = -errno;
 		remote_syscall(&r, SYS_close, there, 0, 0);

@@ -22,7 +22,7 @@
 #include "vmas.h"
 
 struct wp {
-	int uffd, pagemap, stop;
+	struct own_fd uffd, pagemap, stop;
 	pthread_t thread;
 	bool running;
 	uint64_t faults;
@@ -41,7 +41,7 @@ static void resolve(struct wp *w)
 	struct uffd_msg msgs[64];
 	ssize_t i, n;
 
-	while ((n = read(w->uffd, msgs, sizeof(msgs))) > 0) {
+	while ((n = read(w->uffd.fd, msgs, sizeof(msgs))) > 0) {
 		for (i = 0; i < n / (ssize_t)sizeof(msgs[0]); i++) {
 			uint64_t at = msgs[i].arg.pagefault.address & ~(OOH_PAGE - 1);
 
@@ -49,7 +49,7 @@ static void resolve(struct wp *w)
 				continue;
 			__atomic_fetch_add(&w->faults, 1, __ATOMIC_RELAXED);
 			/* ENOENT, ESRCH: unmapped meanwhile, and woken by that */
-			uffd_protect(w->uffd, at, at + OOH_PAGE, false);
+			uffd_protect(w->uffd.fd, at, at + OOH_PAGE, false);
 		}
 	}
 }
@@ -57,13 +57,15 @@ static void resolve(struct wp *w)
 static void *monitor(void *arg)
 {
 	struct wp *w = arg;
-	struct pollfd fds[] = { { .fd = w->uffd, .events = POLLIN },
-				{ .fd = w->stop, .events = POLLIN } };
+	struct pollfd fds[] = { { .fd = w->uffd.fd, .events = POLLIN },
+				{ .fd = w->stop.fd, .events = POLLIN } };
 
 	for (;;) {
 		if (poll(fds, 2, -1) < 0)
 			continue;
-		if (fds[1].revents)
+		if (fds[1].revents || !own_there(&w->stop))
+			return NULL;
+		if (fds[0].revents && !own_there(&w->uffd))
 			return NULL;
 		if (fds[0].revents & POLLIN)
 			resolve(w);
@@ -77,9 +79,10 @@ static int start_monitor(struct wp *w)
 	sigset_t all, old;
 	int rc;
 
-	w->stop = eventfd(0, EFD_CLOEXEC);
-	if (w->stop < 0)
-		return -errno;
+	rc = eventfd(0, EFD_CLOEXEC);
+	rc = own_take(&w->stop, rc < 0 ? -errno : rc);
+	if (rc < 0)
+		return rc;
 	/* The signals of the program are none of this thread's business. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -93,18 +96,20 @@ static void wp_free(struct wp *w)
 {
 	uint64_t one = 1;
 
+	if (w->running && !own_there(&w->stop)) {
+		/* It cannot be told to end, so it keeps what it looks at. */
+		own_close(&w->uffd);
+		return;
+	}
 	if (w->running) {
-		while (write(w->stop, &one, sizeof(one)) < 0 && errno == EINTR)
+		while (write(w->stop.fd, &one, sizeof(one)) < 0 && errno == EINTR)
 			;
 		pthread_join(w->thread, NULL);
 	}
 	/* This lifts all protection and wakes whoever waits for us. */
-	if (w->uffd >= 0)
-		close(w->uffd);
-	if (w->stop >= 0)
-		close(w->stop);
-	if (w->pagemap >= 0)
-		close(w->pagemap);
+	own_close(&w->uffd);
+	own_close(&w->stop);
+	own_close(&w->pagemap);
 	vmas_free(&w->vmas);
 	ranges_free(&w->ours);
 	ranges_free(&w->next_ours);
@@ -115,16 +120,17 @@ static void wp_free(struct wp *w)
 
 static int read_pages(struct wp *w, const struct vma *vma, unsigned int always)
 {
-	return pagemap_read(w->pagemap, vma->start, vma->end, DIRTY_BY_NO_UFFD_WP, always, &w->new);
+	return pagemap_read(w->pagemap.fd, vma->start, vma->end, DIRTY_BY_NO_UFFD_WP, always,
+			    &w->new);
 }
 
 /* A mapping not seen before, or replaced: protect first, then say what is there. */
 static int new_vma(struct wp *w, const struct vma *vma)
 {
-	int rc = uffd_register(w->uffd, vma->start, vma->end);
+	int rc = uffd_register(w->uffd.fd, vma->start, vma->end);
 
 	if (!rc)
-		rc = uffd_protect(w->uffd, vma->start, vma->end, true);
+		rc = uffd_protect(w->uffd.fd, vma->start, vma->end, true);
 	if (rc == -ESRCH || rc == -ENOMEM)
 		return rc;
 	if (!rc)
@@ -150,7 +156,7 @@ static int wp_vma(struct wp *w, const struct vma *vma)
 	rc = read_pages(w, vma, 0);
 	for (i = from; !rc && i < w->new.n; i++)
 		if (w->new.v[i].state & RUN_DIRTY)
-			rc = uffd_protect(w->uffd, w->new.v[i].start, w->new.v[i].end, true);
+			rc = uffd_protect(w->uffd.fd, w->new.v[i].start, w->new.v[i].end, true);
 	if (!rc)
 		return ranges_add(&w->next_ours, vma->start, vma->end);
 	if (rc != -ENOENT)
@@ -168,7 +174,7 @@ static int wp_all(struct ooh_tracker *t)
 
 	runs_clear(&w->new);
 	ranges_clear(&w->next_ours);
-	if (!pagemap_alive(w->pagemap))
+	if (!pagemap_alive(w->pagemap.fd))
 		return -ESRCH;
 	rc = vmas_read(t->pid, &w->vmas);
 	for (i = 0; !rc && i < w->vmas.n; i++)
@@ -192,14 +198,14 @@ static int wp_attach(struct ooh_tracker *t)
 	w = calloc(1, sizeof(*w));
 	if (!w)
 		return -ENOMEM;
-	w->uffd = w->stop = -1;
-	w->pagemap = rc = pagemap_open(t->pid);
+	w->uffd.fd = w->pagemap.fd = w->stop.fd = -1;
+	rc = own_take(&w->pagemap, pagemap_open(t->pid));
 	if (rc >= 0)
-		w->uffd = rc = uffd_open(t, 0, UFFD_FEATURE_PAGEFAULT_FLAG_WP);
+		rc = own_take(&w->uffd, uffd_open(t, 0, UFFD_FEATURE_PAGEFAULT_FLAG_WP));
 	if (rc >= 0)
 		rc = vmas_read(t->pid, &w->vmas);
 	if (!rc)
-		rc = uffd_free_for_us(t, w->uffd, &w->vmas);
+		rc = uffd_free_for_us(t, w->uffd.fd, &w->vmas);
 	t->priv = w;
 	if (!rc)
 		rc = start_monitor(w);
@@ -232,6 +238,13 @@ static void wp_detach(struct ooh_tracker *t)
 	wp_free(t->priv);
 }
 
+static bool wp_intact(const struct ooh_tracker *t)
+{
+	const struct wp *w = t->priv;
+
+	return own_there(&w->uffd) && own_there(&w->pagemap) && own_there(&w->stop);
+}
+
 static int wp_stats(struct ooh_tracker *t, struct ooh_stats *stats)
 {
 	struct wp *w = t->priv;
@@ -247,5 +260,6 @@ const struct backend backend_uffd_wp = {
 	.attach = wp_attach,
 	.collect = wp_collect,
 	.detach = wp_detach,
+	.intact = wp_intact,
 	.stats = wp_stats,
 };

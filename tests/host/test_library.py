@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hostlib import OOH, TOP, need
+from hostlib import OOH, TOP, USE_LIB, compile_c, need
 
 EXAMPLES = sorted(p.stem for p in (TOP / "libooh/examples").glob("*.c"))
 
@@ -100,3 +100,12 @@ def test_example_loop(examples):
     out, _ = reaper.communicate(timeout=20)
     assert reaper.returncode == 0 and "by the clock" in out
     assert out.count("because of the clock") >= 1 and out.strip().endswith(f"process {work.pid} ended")
+
+
+def test_descriptors_that_the_program_closed(tmp_path):
+    """A daemon closes everything and opens its own: they are neither read nor closed for the tracker's."""
+    need("pagemap-scan")
+    guest = TOP / "tests" / "guest"
+    r = subprocess.run([compile_c(tmp_path / "closed", guest / "closed.c", flags=[*USE_LIB, f"-I{guest}"])],
+                       stdout=subprocess.PIPE, text=True, timeout=60)
+    assert r.returncode == 0 and r.stdout.count("ok:") == 5, r.stdout
