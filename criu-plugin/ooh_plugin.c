@@ -224,7 +224,6 @@ static int ooh_reset_dirty_track(int pid)
 		return -ENOTSUP;
 	return get_task(pid) ? 0 : -ENOMEM;
 }
-CR_PLUGIN_REGISTER_HOOK(CR_PLUGIN_HOOK__RESET_DIRTY_TRACK, ooh_reset_dirty_track)
 
 static void set_bits(unsigned long *map, uint64_t first, uint64_t end)
 {
@@ -271,7 +270,61 @@ static int ooh_get_dirty_map(int pid, uint64_t start, uint64_t end, unsigned lon
 	}
 	return 0;
 }
-CR_PLUGIN_REGISTER_HOOK(CR_PLUGIN_HOOK__GET_DIRTY_MAP, ooh_get_dirty_map)
+CR_PLUGIN_REGISTER_MEM_TRACK(ooh_reset_dirty_track, ooh_get_dirty_map)
+
+/* ---- a process that tracks itself by the device, as a garbage collector does */
+
+#define DEVICE	    "/dev/ooh"
+#define DEVICE_MARK "ooh-device-%d"
+#define UFFD	    "anon_inode:[userfaultfd]"
+
+/* Nothing is kept of what the device knew: libooh takes everything for dirty afterwards. */
+static int ooh_dump_file(int fd, int id)
+{
+	struct stat st, device;
+	char path[64], target[32];
+	ssize_t n;
+	int mark;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	n = readlink(path, target, sizeof(target) - 1);
+	if (n > 0 && (size_t)n == strlen(UFFD) && !memcmp(target, UFFD, n)) {
+		pr_err("A process has a userfaultfd, as those have that track themselves by "
+		       "pagemap-scan. It cannot be dumped; start it with GC_USE_OOH=0 if it is "
+		       "libgc's\n");
+		return -ENOTSUP;
+	}
+	if (fstat(fd, &st) || stat(DEVICE, &device) || !S_ISCHR(st.st_mode) ||
+	    st.st_rdev != device.st_rdev)
+		return -ENOTSUP;
+	snprintf(path, sizeof(path), DEVICE_MARK, id);
+	mark = openat(criu_get_image_dir(), path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (mark < 0) {
+		pr_perror("Can't create %s", path);
+		return -1;
+	}
+	close(mark);
+	return 0;
+}
+CR_PLUGIN_REGISTER_HOOK(CR_PLUGIN_HOOK__DUMP_EXT_FILE, ooh_dump_file)
+
+/* A descriptor that is not attached. Where there is no such device, libooh finds that out. */
+static int ooh_restore_file(int id)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), DEVICE_MARK, id);
+	if (faccessat(criu_get_image_dir(), path, F_OK, 0))
+		return -ENOTSUP;
+	fd = open(DEVICE, O_RDWR | O_CLOEXEC);
+	if (fd < 0) {
+		pr_pwarn("Can't open " DEVICE ", the process gets /dev/null in its place");
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	}
+	return fd;
+}
+CR_PLUGIN_REGISTER_HOOK(CR_PLUGIN_HOOK__RESTORE_EXT_FILE, ooh_restore_file)
 
 /* ---- begin and end */
 
@@ -307,13 +360,33 @@ static void open_tree(int pid, int depth)
 		closedir(d);
 }
 
+/*
+ * A criu that does not know our hooks calls none of them, and one of another build has its
+ * options elsewhere: neither is looked into any further.
+ */
+static bool criu_is_ours(void)
+{
+	if (!CR_PLUGIN_MEM_TRACK.used) {
+		pr_warn("disabled: this criu has no memory tracking by plugins (%s), "
+			"it lacks the patches of OoH\n",
+			CR_PLUGIN_MEM_TRACK_SYMBOL);
+		return false;
+	}
+	if (CR_PLUGIN_MEM_TRACK.opts_size != sizeof(opts)) {
+		pr_warn("disabled: this plugin was built for another version of criu\n");
+		return false;
+	}
+	return true;
+}
+
 static int ooh_plugin_init(int stage)
 {
-	bool wanted = stage == CR_PLUGIN_STAGE__PRE_DUMP || opts.track_mem;
 	char why[OOH_REASON_LEN];
+	bool wanted;
 
-	if (stage == CR_PLUGIN_STAGE__RESTORE)
+	if (stage == CR_PLUGIN_STAGE__RESTORE || !criu_is_ours())
 		return 0;
+	wanted = stage == CR_PLUGIN_STAGE__PRE_DUMP || opts.track_mem;
 	if (hold_backend(getenv("OOH_BACKEND"), backend, sizeof(backend), why, sizeof(why))) {
 		if (wanted)
 			pr_warn("disabled: %s\n", why);
@@ -358,4 +431,15 @@ static void ooh_plugin_fini(int stage, int ret)
 	disabled = true;
 }
 
-CR_PLUGIN_REGISTER("ooh_plugin", ooh_plugin_init, ooh_plugin_fini)
+/*
+ * As CR_PLUGIN_REGISTER(), but with no more hooks than are used: what criu calls its later
+ * numbers may be something else in the next version, and an older one refuses to dump
+ * anything with a plugin that has more of them than itself.
+ */
+cr_plugin_desc_t CR_PLUGIN_DESC = {
+	.name = "ooh_plugin",
+	.init = ooh_plugin_init,
+	.exit = ooh_plugin_fini,
+	.version = CRIU_PLUGIN_VERSION,
+	.max_hooks = CR_PLUGIN_HOOK__RESTORE_EXT_FILE + 1,
+};

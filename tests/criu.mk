@@ -11,6 +11,7 @@ all: criu plugin modules zdtm
 
 criu:
 	install -D -m 755 -s dist/usr/sbin/criu $(TREE)/usr/sbin/criu
+	install -D -m 755 -s criu-unpatched $(TREE)/usr/lib/ooh/criu-unpatched
 	install -D -m 755 -t $(TREE)/usr/bin $(filter /usr/bin/%,$(PROGRAMS))
 	@mkdir -p $(TREE)/$(LIB)
 	ldd $(PROGRAMS) | awk '$$2 == "=>" && $$3 ~ /^\// { print $$3 }' | sort -u | grep -v -e '/libc\.' -e /libm -e /ld- | \

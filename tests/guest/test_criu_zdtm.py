@@ -51,6 +51,12 @@ def test_a_few(vm):
         assert by_the_plugin(verdict), (test, verdict)
 
 
+def test_the_hooks_by_the_plugin_of_criu_itself(vm):
+    """Its test plugin answers by soft-dirty bits: the hooks hold for others than ours."""
+    verdict = zdtm(vm, "mem_track_test", ["--pre", "2"], "transition/maps007")
+    assert by_the_plugin(verdict), verdict
+
+
 @LONG
 @pytest.mark.timeout(3 * 3600)
 @pytest.mark.parametrize("test", ALL)
