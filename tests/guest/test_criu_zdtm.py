@@ -29,15 +29,15 @@ def unpacked(vm):
     return vm.exec("test", "-x", "/zdtm/test/zdtm.py").returncode == 0
 
 
-def zdtm(vm, way, options, test):
+def zdtm(vm, way, options, test, flavour="h"):
     """The verdict; it is put into build/criu-zdtm.txt, too."""
     # the archive stays unpacked in the guest
-    r = vm.exec("./criu-zdtm", way, "zdtm.tar", *options, "-f", "h", "--", test, timeout=600,
+    r = vm.exec("./criu-zdtm", way, "zdtm.tar", *options, "-f", flavour, "--", test, timeout=600,
                 into=[TOP / "tests" / "guest" / "criu-zdtm", *([] if unpacked(vm) else [ARCHIVE])])
     line = next((line for line in r.stdout.splitlines() if line.startswith(f"{test}: ")), None)
     assert line, f"status {r.returncode}: {r.stdout + r.stderr}"
     with open(BUILD / "criu-zdtm.txt", "a", encoding="utf-8") as out:
-        print(f"{' '.join(options)}, {way}: {line}", file=out)
+        print(f"{' '.join(options)}, -f {flavour}, {way}: {line}", file=out)
     return line.split(": ", 1)[1]
 
 
@@ -67,6 +67,17 @@ def test_as_stock(vm, test):
         verdicts_by_log.extend(logs)
         for verdict in logs:
             assert verdict[:4] == "PASS" or stock[:4] != "PASS", (options, verdict)
+
+
+@LONG
+@pytest.mark.timeout(3 * 3600)
+@pytest.mark.parametrize("options, flavour", [(["--pre", "3"], "ns"), (["--pre", "3"], "uns"), (["--pre", "3", "--rpc"], "h")])
+def test_in_namespaces_and_by_rpc_as_stock(vm, options, flavour):
+    """A container's way: namespaces, also of users, and criu as a service instead of a command."""
+    for test in FEW + ["static/mem-touch"]:
+        stock, *logs = (zdtm(vm, way, options, test, flavour) for way in ("stock", *LOGS))
+        for verdict in logs:
+            assert verdict[:4] == stock[:4], (options, flavour, stock, verdict)
 
 
 @LONG
