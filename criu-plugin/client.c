@@ -80,9 +80,12 @@ static int listen_there(const struct sockaddr_un *addr)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	mode_t old = umask(0177);
+	struct stat st;
 	int rc;
 
-	unlink(addr->sun_path);
+	/* of a holder that is gone; what is no socket is not ours, and bind() says so */
+	if (!lstat(addr->sun_path, &st) && S_ISSOCK(st.st_mode))
+		unlink(addr->sun_path);
 	rc = fd < 0 || bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) || listen(fd, 64);
 	umask(old);
 	if (!rc)
@@ -158,18 +161,41 @@ static int try_connect(const struct sockaddr_un *addr)
 	return fd;
 }
 
+static int address(struct sockaddr_un *addr, char *why, size_t size)
+{
+	int n = socket_path(addr->sun_path, sizeof(addr->sun_path));
+
+	why[0] = '\0';
+	addr->sun_family = AF_UNIX;
+	if (n >= 0 && (size_t)n < sizeof(addr->sun_path))
+		return 0;
+	snprintf(why, size, "no place for the holder's socket (XDG_RUNTIME_DIR)");
+	return -1;
+}
+
+/* Connects to the holder that runs. 0, or -1 with the reason in words. */
+int hold_find(struct hold_client *c, char *why, size_t size)
+{
+	struct sockaddr_un addr;
+
+	c->fd = -1;
+	if (address(&addr, why, size))
+		return -1;
+	c->fd = try_connect(&addr);
+	if (c->fd < 0)
+		snprintf(why, size, "no holder runs: nobody listens at %s", addr.sun_path);
+	return c->fd < 0 ? -1 : 0;
+}
+
 /* Connects to the holder and starts it if there is none. 0, or -1 with the reason in words. */
 int hold_connect(struct hold_client *c, char *why, size_t size)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct sockaddr_un addr;
 	char lock[sizeof(addr.sun_path) + 8];
-	int lfd, rc, n = socket_path(addr.sun_path, sizeof(addr.sun_path));
+	int lfd, rc;
 
-	why[0] = '\0';
-	if (n < 0 || (size_t)n >= sizeof(addr.sun_path)) {
-		snprintf(why, size, "no place for the holder's socket (XDG_RUNTIME_DIR)");
+	if (address(&addr, why, size))
 		return -1;
-	}
 	snprintf(lock, sizeof(lock), "%s.lock", addr.sun_path);
 	lfd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (lfd < 0 || flock(lfd, LOCK_EX)) {
@@ -235,6 +261,29 @@ int hold_call(struct hold_client *c, enum hold_op op, int pid, const char *backe
 	memset(reply, 0, sizeof(*reply));
 	snprintf(reply->reason, sizeof(reply->reason), "the holder does not answer");
 	return -EIO;
+}
+
+/* Whom the holder holds, to be freed by the caller. NULL: reply has the reason. */
+struct hold_entry *hold_list(struct hold_client *c, size_t *n, struct hold_reply *reply)
+{
+	struct hold_request q = {
+		.magic = HOLD_MAGIC, .op = HOLD_LIST, .pid_ns = hold_pid_ns()
+	};
+	struct hold_entry *v = NULL;
+
+	memset(reply, 0, sizeof(*reply));
+	if (hold_transfer(c->fd, &q, sizeof(q), true) &&
+	    hold_transfer(c->fd, reply, sizeof(*reply), false) && reply->magic == HOLD_MAGIC &&
+	    !reply->error && reply->ranges < MAX_RANGES)
+		v = calloc(reply->ranges + 1, sizeof(*v));
+	reply->reason[sizeof(reply->reason) - 1] = '\0';
+	*n = v ? reply->ranges : 0;
+	if (v && hold_transfer(c->fd, v, *n * sizeof(*v), false))
+		return v;
+	free(v);
+	if (!reply->reason[0])
+		snprintf(reply->reason, sizeof(reply->reason), "the holder does not answer");
+	return NULL;
 }
 
 void hold_close(struct hold_client *c)

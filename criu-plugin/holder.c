@@ -2,197 +2,42 @@
 /*
  * ooh-holder SOCKET: keeps the trackers of processes that CRIU dumps again and
  * again, as each criu is a process that ends. The plugin starts it with a listening
- * socket; it ends when none of the processes is left. ooh-criu(7) tells the whole.
+ * socket; it ends when none of the processes is left. With an option it asks the holder
+ * that runs. ooh-criu(7) tells the whole.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/file.h>
-#include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
-#include "proto.h"
-#include "rounds.h"
+#include "client.h"
+#include "held.h"
 
 #define LINGER_MS 5000 /* with nothing to hold: the next request is not far, maybe */
-#define STALL_S	  10   /* a client that neither reads nor writes */
-#define IDLE_S	  (24 * 3600)
+#define SWEEP_MS  (60 * 60 * 1000)
+#define STALL_S	  10 /* a client that neither reads nor writes */
+#define CLIENTS	  64
 
-struct held {
-	struct held *next;
-	pid_t pid;
-	int pidfd;
-	time_t used;
-	char backend[32];
-	uint8_t id[16];
-	struct ooh_tracker *tracker;
-	struct rounds rounds;
-};
-
-static struct held *first;
-static unsigned int count;
-
-static time_t now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_BOOTTIME, &t);
-	return t.tv_sec;
-}
-
-static bool gone(const struct held *h)
-{
-	struct pollfd fd = { .fd = h->pidfd, .events = POLLIN };
-
-	return poll(&fd, 1, 0) != 0;
-}
-
-static void release(struct held *h)
-{
-	if (h->tracker)
-		ooh_close(h->tracker);
-	if (h->pidfd >= 0)
-		close(h->pidfd);
-	rounds_free(&h->rounds);
-	free(h);
-}
-
-/* Lets go of processes that ended, and of those that nobody seems to dump any more. */
-static void sweep(void)
-{
-	struct held **at = &first, *h;
-
-	while ((h = *at)) {
-		if (!gone(h) && now() - h->used < IDLE_S) {
-			at = &h->next;
-			continue;
-		}
-		*at = h->next;
-		count--;
-		release(h);
-	}
-}
-
-static struct held *find(pid_t pid, const char *backend)
-{
-	struct held *h;
-
-	sweep();
-	for (h = first; h; h = h->next)
-		if (h->pid == pid && !strcmp(h->backend, backend))
-			return h;
-	return NULL;
-}
-
-static int take(pid_t pid, const char *backend, struct held **out, char *reason)
-{
-	struct held *h = calloc(1, sizeof(*h));
-	int rc;
-
-	if (!h)
-		return -ENOMEM;
-	h->pid = pid;
-	h->used = now();
-	snprintf(h->backend, sizeof(h->backend), "%s", backend);
-	/* Before the tracker: if it is alive afterwards, no other process had the number meanwhile. */
-	h->pidfd = syscall(SYS_pidfd_open, pid, 0);
-	rc = h->pidfd < 0 ? -errno : 0;
-	if (!rc && getrandom(h->id, sizeof(h->id), 0) != sizeof(h->id))
-		rc = -EIO;
-	if (!rc)
-		rc = ooh_open(pid, backend, 0, &h->tracker, reason, OOH_REASON_LEN);
-	if (!rc && gone(h))
-		rc = -ESRCH;
-	if (rc) {
-		release(h);
-		return rc;
-	}
-	h->next = first;
-	first = h;
-	count++;
-	*out = h;
-	return 0;
-}
-
-static void drop(struct held *gone)
-{
-	struct held **at = &first;
-
-	while (*at != gone)
-		at = &(*at)->next;
-	*at = gone->next;
-	count--;
-	release(gone);
-}
-
-/* Ends a round of h. What it was is kept whatever becomes of the dump. */
-static int collect(struct held *h, struct hold_reply *reply)
-{
-	const struct ooh_range *v;
-	unsigned int result;
-	ssize_t n = ooh_collect(h->tracker, 0, &v, &result);
-
-	if (n < 0 || (result & OOH_ALL_DIRTY))
-		snprintf(reply->reason, sizeof(reply->reason), "%s", ooh_reason(h->tracker));
-	rounds_add(&h->rounds, n < 0 ? NULL : v, n < 0 ? 0 : n, n < 0 || (result & OOH_ALL_DIRTY));
-	return n < 0 ? n : 0;
-}
-
-static void serve(const struct hold_request *q, struct hold_reply *reply, struct ooh_range **ranges)
-{
-	struct held *h = find(q->pid, q->backend);
-	bool fresh = !h, known;
-	size_t n;
-
-	reply->all = 1;
-	if (fresh)
-		reply->error = take(q->pid, q->backend, &h, reply->reason);
-	if (reply->error)
-		return;
-	h->used = now();
-	if (q->op == HOLD_COLLECT && !fresh) {
-		reply->error = collect(h, reply);
-		/* The next one, of a process that CRIU does not trace yet, may get on with it. */
-		if (reply->error) {
-			drop(h);
-			return;
-		}
-	}
-	memcpy(reply->mark.tracker, h->id, sizeof(h->id));
-	reply->mark.round = h->rounds.now;
-	if (q->op != HOLD_COLLECT)
-		return;
-	if (!q->has_mark) {
-		snprintf(reply->reason, sizeof(reply->reason), "there is no mark to start from");
-		return;
-	}
-	if (memcmp(q->mark.tracker, h->id, sizeof(h->id))) {
-		snprintf(reply->reason, sizeof(reply->reason),
-			 "the mark is of a tracker that is not there any more");
-		return;
-	}
-	known = rounds_since(&h->rounds, q->mark.round, ranges, &n);
-	reply->all = !known;
-	reply->ranges = n;
-	if (!known && !reply->reason[0])
-		snprintf(reply->reason, sizeof(reply->reason),
-			 "it is not known what was written since round %llu of %llu",
-			 (unsigned long long)q->mark.round, (unsigned long long)h->rounds.now);
-}
+static int clients[CLIENTS], nclients;
 
 /* One request of a client. false: the end of it. */
 static bool answer(int fd)
 {
 	struct hold_reply reply = { .magic = HOLD_MAGIC };
+	struct hold_entry *list = NULL;
 	struct ooh_range *ranges = NULL;
 	struct hold_request q;
+	size_t n = 0;
 	bool good;
 
 	if (!hold_transfer(fd, &q, sizeof(q), false) || q.magic != HOLD_MAGIC)
@@ -203,12 +48,22 @@ static bool answer(int fd)
 		reply.all = 1;
 		snprintf(reply.reason, sizeof(reply.reason),
 			 "the holder runs in another pid namespace");
+	} else if (q.op == HOLD_LIST) {
+		list = held_list(&n);
+		if (!list)
+			reply.error = -ENOMEM;
+		else
+			reply.ranges = n;
+	} else if (q.op == HOLD_RELEASE) {
+		reply.error = held_release(q.pid);
 	} else {
-		serve(&q, &reply, &ranges);
+		held_serve(&q, &reply, &ranges);
 	}
 	good = hold_transfer(fd, &reply, sizeof(reply), true) &&
-	       hold_transfer(fd, ranges, reply.ranges * sizeof(*ranges), true);
+	       (list ? hold_transfer(fd, list, n * sizeof(*list), true) :
+		       hold_transfer(fd, ranges, reply.ranges * sizeof(*ranges), true));
 	free(ranges);
+	free(list);
 	return good;
 }
 
@@ -220,32 +75,73 @@ static bool ours(int fd)
 	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) && peer.uid == geteuid();
 }
 
-static int welcome(int listening)
+static void welcome(int listening, int epoll)
 {
 	struct timeval limit = { .tv_sec = STALL_S };
 	int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+	struct epoll_event event = { .events = EPOLLIN };
 
 	if (fd < 0)
-		return -1;
-	if (!ours(fd)) {
+		return;
+	event.data.ptr = &clients[nclients];
+	if (nclients == CLIENTS || !ours(fd) || epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event)) {
 		close(fd);
-		return -1;
+		return;
 	}
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	return fd;
+	clients[nclients++] = fd;
+}
+
+/* The last one takes the place of the one that leaves. */
+static void farewell(int *client, int epoll)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = client };
+
+	close(*client);
+	*client = clients[--nclients];
+	if (client != &clients[nclients])
+		epoll_ctl(epoll, EPOLL_CTL_MOD, *client, &event);
+}
+
+/*
+ * Nothing of the first criu is kept in use longer than it: neither its mount namespace, with
+ * all that is mounted there, nor its others. pid_ns is where the pids are of, and stays.
+ * Without the rights to do so the holder stays where it is.
+ */
+static void leave_namespaces(void)
+{
+	int init = syscall(SYS_pidfd_open, 1, 0);
+
+	if (init < 0)
+		return;
+	if (setns(init, CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) ||
+	    chdir("/"))
+		fputs("ooh-holder stays in the namespaces of criu\n", stderr);
+	close(init);
+}
+
+static bool same_file(const char *path, const struct stat *is)
+{
+	struct stat st;
+
+	return !stat(path, &st) && st.st_dev == is->st_dev && st.st_ino == is->st_ino;
 }
 
 /*
  * The socket's name goes first, under the lock under which the plugin looks for
  * it: from then on there can be another holder. Who connected before is served.
+ * A socket that has no name here (it was made in another mount namespace, or somebody
+ * removed it) stays behind, and the plugin finds that nobody listens.
  */
-static bool may_leave(int listening, const char *path)
+static bool may_leave(int listening, const char *path, const struct stat *is)
 {
 	struct pollfd fd = { .fd = listening, .events = POLLIN };
 	char lock[128];
 	int lfd;
 
+	if (!same_file(path, is))
+		return !poll(&fd, 1, 0);
 	snprintf(lock, sizeof(lock), "%s.lock", path);
 	lfd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (lfd < 0 || flock(lfd, LOCK_EX | LOCK_NB)) {
@@ -262,46 +158,105 @@ static bool may_leave(int listening, const char *path)
 	return true;
 }
 
+static int hold(const char *path)
+{
+	struct epoll_event event = { .events = EPOLLIN }, v[CLIENTS];
+	int epoll = epoll_create1(EPOLL_CLOEXEC), i, n;
+	struct stat socket;
+
+	if (epoll < 0 || stat(path, &socket) ||
+	    epoll_ctl(epoll, EPOLL_CTL_ADD, HOLD_FD, &event))
+		return 1;
+	leave_namespaces();
+	held_watch(epoll);
+	for (;;) {
+		bool idle = !held_any() && !nclients;
+
+		/*
+		 * One at a time: what is done for one can be the end of another. Who was just
+		 * served is the last in the kernel's list, so nobody has to wait for ever.
+		 */
+		n = epoll_wait(epoll, v, 1, idle ? LINGER_MS : SWEEP_MS);
+		if (n == 0) {
+			held_sweep();
+			if (idle && may_leave(HOLD_FD, path, &socket))
+				return 0;
+		}
+		for (i = 0; i < n; i++) {
+			int *client = v[i].data.ptr;
+
+			if (!client)
+				welcome(HOLD_FD, epoll);
+			else if (client < clients || client >= clients + CLIENTS)
+				held_drop(v[i].data.ptr);
+			else if (!answer(*client))
+				farewell(client, epoll);
+		}
+	}
+}
+
+/* ---- asking the one that runs */
+
+static int list(struct hold_client *c)
+{
+	struct hold_entry *v;
+	struct hold_reply reply;
+	size_t n, i;
+
+	v = hold_list(c, &n, &reply);
+	if (!v) {
+		fprintf(stderr, "ooh-holder: %s\n", reply.reason);
+		return 3;
+	}
+	for (i = 0; i < n; i++)
+		printf("%d\t%s\t%llu rounds\tasked for %u s ago\n", v[i].pid, v[i].backend,
+		       (unsigned long long)v[i].rounds, v[i].idle);
+	free(v);
+	return 0;
+}
+
+static int let_go(struct hold_client *c, const char *whom)
+{
+	struct hold_reply reply;
+	char *end;
+	long pid = strcmp(whom, "all") ? strtol(whom, &end, 10) : 0;
+
+	if (strcmp(whom, "all") && (end == whom || *end || pid < 1 || pid > 0x7fffffff)) {
+		fprintf(stderr, "ooh-holder: \"%s\" is neither the number of a process nor all\n", whom);
+		return 2;
+	}
+	if (!hold_call(c, HOLD_RELEASE, pid, "", NULL, &reply, NULL))
+		return 0;
+	if (reply.error == -ESRCH)
+		fprintf(stderr, "ooh-holder: process %ld is not held\n", pid);
+	else
+		fprintf(stderr, "ooh-holder: %s\n", reply.reason);
+	return 3;
+}
+
 int main(int argc, char **argv)
 {
-	struct pollfd *fds;
-	int clients[32], nclients = 0, i;
+	bool lists = argc == 2 && !strcmp(argv[1], "--list");
+	bool lets_go = argc == 3 && !strcmp(argv[1], "--release");
+	struct hold_client c = { .fd = -1 };
+	char why[OOH_REASON_LEN];
+	int rc;
 
-	if (argc != 2) {
-		fputs("usage: ooh-holder SOCKET (the CRIU plugin starts it; see ooh-criu(7))\n",
+	signal(SIGPIPE, SIG_IGN);
+	if (argc == 2 && argv[1][0] != '-')
+		return hold(argv[1]);
+	if (!lists && !lets_go) {
+		fputs("usage: ooh-holder --list\n"
+		      "       ooh-holder --release PID | all\n"
+		      "       ooh-holder SOCKET (the CRIU plugin starts it; see ooh-criu(7))\n",
 		      stderr);
 		return 2;
 	}
-	signal(SIGPIPE, SIG_IGN);
-	for (;;) {
-		struct held *h;
-		nfds_t n = 0;
-		int rc;
-
-		sweep();
-		fds = calloc(1 + nclients + count, sizeof(*fds));
-		if (!fds)
-			return 1;
-		fds[n++] = (struct pollfd){ .fd = HOLD_FD, .events = nclients < 32 ? POLLIN : 0 };
-		for (i = 0; i < nclients; i++)
-			fds[n++] = (struct pollfd){ .fd = clients[i], .events = POLLIN };
-		for (h = first; h; h = h->next)
-			fds[n++] = (struct pollfd){ .fd = h->pidfd, .events = POLLIN };
-		rc = poll(fds, n, count || nclients ? 60 * 60 * 1000 : LINGER_MS);
-		if (rc == 0 && !count && !nclients && may_leave(HOLD_FD, argv[1]))
-			return 0;
-		for (i = nclients - 1; rc > 0 && i >= 0; i--) {
-			if (!fds[1 + i].revents || answer(clients[i]))
-				continue;
-			close(clients[i]);
-			clients[i] = clients[--nclients];
-		}
-		if (rc > 0 && fds[0].revents & POLLIN) {
-			int fd = welcome(HOLD_FD);
-
-			if (fd >= 0)
-				clients[nclients++] = fd;
-		}
-		free(fds);
+	if (hold_find(&c, why, sizeof(why))) {
+		fprintf(stderr, "ooh-holder: %s\n", why);
+		return 3;
 	}
+	rc = lists ? list(&c) : let_go(&c, argv[2]);
+	hold_close(&c);
+	return rc;
 }

@@ -19,6 +19,7 @@
 #include "criu-plugin.h"
 #include "cr_options.h"
 #include "pid.h"
+#include "pstree.h"
 
 #include "client.h"
 
@@ -28,8 +29,9 @@
 #define LOG_PREFIX "ooh_plugin: "
 
 #define MARKS	   "ooh-marks"
-#define MARKS_HEAD "ooh-marks 1\n"
+#define MARKS_HEAD "ooh-marks 2\n"
 #define MARKS_END  "end\n"
+#define ALL	   "all "
 #define PAGE	   4096ULL
 #define MAX_DEPTH  64
 #define WORD	   (8 * sizeof(unsigned long))
@@ -37,7 +39,8 @@
 struct task {
 	struct task *next;
 	int pid;
-	bool all; /* everything is dirty */
+	bool all; /* everything is dirty, why says why */
+	char why[OOH_REASON_LEN];
 	bool marked;
 	struct hold_mark mark; /* of the round that this dump has ended */
 	struct ooh_range *ranges;
@@ -59,14 +62,26 @@ static size_t nparent;
 
 /* ---- marks */
 
-static void write_mark(FILE *f, const struct task *t)
+static void write_token(FILE *f, const uint8_t *token)
 {
 	unsigned int i;
 
-	fprintf(f, "%d ", t->pid);
-	for (i = 0; i < sizeof(t->mark.tracker); i++)
-		fprintf(f, "%02x", t->mark.tracker[i]);
-	fprintf(f, " %llu\n", (unsigned long long)t->mark.round);
+	for (i = 0; i < TOKEN_LEN; i++)
+		fprintf(f, "%02x", token[i]);
+}
+
+/* PID TRACKER ROUND TOKEN, and for people and ooh checkpoint: everything of PID is here, why */
+static void write_mark(FILE *f, const struct task *t)
+{
+	if (t->marked) {
+		fprintf(f, "%d ", t->pid);
+		write_token(f, t->mark.tracker);
+		fprintf(f, " %llu ", (unsigned long long)t->mark.round);
+		write_token(f, t->mark.token);
+		fputc('\n', f);
+	}
+	if (t->all && nparent)
+		fprintf(f, ALL "%d %.160s\n", t->pid, t->why);
 }
 
 static void forget_marks(void)
@@ -92,8 +107,7 @@ static void write_marks(void)
 	}
 	fputs(MARKS_HEAD, f);
 	for (t = tasks; t; t = t->next)
-		if (t->marked)
-			write_mark(f, t);
+		write_mark(f, t);
 	fputs(MARKS_END, f);
 	bad = ferror(f);
 	if (fclose(f) || bad) {
@@ -102,25 +116,35 @@ static void write_marks(void)
 	}
 }
 
+static bool parse_token(const char *hex, uint8_t *token)
+{
+	int i;
+
+	if (strlen(hex) != 2 * TOKEN_LEN)
+		return false;
+	for (i = 0; i < TOKEN_LEN; i++)
+		if (sscanf(hex + 2 * i, "%2hhx", &token[i]) != 1)
+			return false;
+	return true;
+}
+
 static bool parse_mark(const char *line, struct parent_mark *m)
 {
+	char tracker[2 * TOKEN_LEN + 1], token[2 * TOKEN_LEN + 1];
 	unsigned long long round;
-	char hex[33];
-	int i, end = 0;
+	int end = 0;
 
-	if (sscanf(line, "%d %32[0-9a-f] %llu%n", &m->pid, hex, &round, &end) != 3 ||
-	    strlen(hex) != 32 || strcmp(line + end, "\n"))
+	if (sscanf(line, "%d %32[0-9a-f] %llu %32[0-9a-f]%n", &m->pid, tracker, &round, token,
+		   &end) != 4 ||
+	    strcmp(line + end, "\n"))
 		return false;
-	for (i = 0; i < 16; i++)
-		if (sscanf(hex + 2 * i, "%2hhx", &m->mark.tracker[i]) != 1)
-			return false;
 	m->mark.round = round;
-	return true;
+	return parse_token(tracker, m->mark.tracker) && parse_token(token, m->mark.token);
 }
 
 static bool read_lines(FILE *f)
 {
-	char line[128];
+	char line[256];
 
 	if (!fgets(line, sizeof(line), f) || strcmp(line, MARKS_HEAD))
 		return false;
@@ -129,6 +153,8 @@ static bool read_lines(FILE *f)
 
 		if (!strcmp(line, MARKS_END))
 			return true;
+		if (!strncmp(line, ALL, strlen(ALL)))
+			continue;
 		v = realloc(parent, (nparent + 1) * sizeof(*v));
 		if (!v)
 			return false;
@@ -181,6 +207,7 @@ static void collect(struct task *t)
 	/* What is dumped for the last time needs no tracker that it does not have. */
 	if (!since && !goes_on) {
 		pr_info("No mark of %d, everything is dirty\n", t->pid);
+		snprintf(t->why, sizeof(t->why), "there is no mark to start from");
 		return;
 	}
 	rc = hold_call(&holder, HOLD_COLLECT, t->pid, backend, since, &reply, &t->ranges);
@@ -188,6 +215,7 @@ static void collect(struct task *t)
 	t->all = rc || reply.all;
 	t->marked = !rc;
 	t->mark = reply.mark;
+	memcpy(t->why, reply.reason, sizeof(t->why));
 	if (rc)
 		pr_warn("%d is not tracked, everything is dirty: %s\n", t->pid, reply.reason);
 	else if (reply.all)
@@ -379,6 +407,16 @@ static bool criu_is_ours(void)
 	return true;
 }
 
+/*
+ * The process at the root of what is dumped; 0: criu check, which dumps nothing. Not
+ * opts.tree_id: only the command line sets that, and over RPC ("criu swrk", as runc, podman
+ * and LXC run it) it is 0.
+ */
+static int root_pid(void)
+{
+	return root_item && root_item->pid->real > 0 ? root_item->pid->real : 0;
+}
+
 static int ooh_plugin_init(int stage)
 {
 	char why[OOH_REASON_LEN];
@@ -396,8 +434,7 @@ static int ooh_plugin_init(int stage)
 	}
 	disabled = false;
 	goes_on = stage == CR_PLUGIN_STAGE__PRE_DUMP || opts.final_state != TASK_DEAD;
-	/* criu check asks for no process */
-	if (!opts.tree_id)
+	if (!root_pid())
 		return 0;
 	forget_marks();
 	if (!wanted)
@@ -406,7 +443,7 @@ static int ooh_plugin_init(int stage)
 	if (hold_connect(&holder, why, sizeof(why)))
 		pr_warn("There is no holder, everything is dirty: %s\n", why);
 	else if (goes_on)
-		open_tree(opts.tree_id, 0);
+		open_tree(root_pid(), 0);
 	if (opts.img_parent)
 		read_marks();
 	return 0;

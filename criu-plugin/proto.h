@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Between the CRIU plugin and the holder: over a stream socket of the local
- * machine, both of one build. Request, reply, then reply.ranges of struct
- * ooh_range.
+ * machine, both of one build. Request, reply, then what the reply announces:
+ * reply.ranges of struct ooh_range, or of struct hold_entry for HOLD_LIST.
  */
 #ifndef OOH_PROTO_H
 #define OOH_PROTO_H
@@ -11,19 +11,23 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <ooh.h>
+#include "token.h"
 
-#define HOLD_MAGIC 0x4f4f4831u /* OOH1: to be changed with the structs */
+#define HOLD_MAGIC 0x4f4f4832u /* OOH2: to be changed with the structs */
 #define HOLD_FD	   3	       /* where the holder finds its listening socket */
 
-/* One tracker is told from all others, of this process or another, for good. */
+/* One tracker is told from all others, of this process or another, for good; so is each mark. */
 struct hold_mark {
-	uint8_t tracker[16];
+	uint8_t tracker[TOKEN_LEN];
 	uint64_t round;
+	uint8_t token[TOKEN_LEN];
 };
 
 enum hold_op {
 	HOLD_OPEN,    /* have a tracker of pid */
 	HOLD_COLLECT, /* have one, end a round; what was written since mark? */
+	HOLD_LIST,    /* whom do you hold? */
+	HOLD_RELEASE, /* let go of pid; 0: of all */
 };
 
 struct hold_request {
@@ -44,6 +48,13 @@ struct hold_reply {
 	struct hold_mark mark; /* of the round that has ended */
 	uint64_t ranges;
 	char reason[OOH_REASON_LEN];
+};
+
+struct hold_entry {
+	int32_t pid;
+	uint32_t idle; /* seconds since somebody asked for it */
+	uint64_t rounds;
+	char backend[32];
 };
 
 /* All of it, either way. false: the other end is gone, or an error. */

@@ -57,6 +57,18 @@ static void merge_oldest(struct rounds *r)
 	memmove(r->v, r->v + 1, --r->n * sizeof(r->v[0]));
 }
 
+static void make_token(struct rounds *r)
+{
+	token_make(r->tokens[r->now % MARKS_KEPT]);
+}
+
+/* Mark 0: nothing is known of before. */
+void rounds_begin(struct rounds *r)
+{
+	memset(r, 0, sizeof(*r));
+	make_token(r);
+}
+
 /* Ends a round. v is ascending and without overlap. */
 void rounds_add(struct rounds *r, const struct ooh_range *v, size_t n, bool all)
 {
@@ -66,6 +78,7 @@ void rounds_add(struct rounds *r, const struct ooh_range *v, size_t n, bool all)
 		merge_oldest(r);
 	e = &r->v[r->n++];
 	*e = (struct round){ .last = ++r->now, .all = true };
+	make_token(r);
 	if (all || n > ROUND_RANGES)
 		return;
 	e->v = malloc((n + 1) * sizeof(*v));
@@ -77,18 +90,29 @@ void rounds_add(struct rounds *r, const struct ooh_range *v, size_t n, bool all)
 	e->all = false;
 }
 
-/*
- * Gives what was written since mark, to be freed by the caller. false: that is
- * not known, everything may have been.
- */
-bool rounds_since(const struct rounds *r, uint64_t mark, struct ooh_range **out, size_t *n)
+/* The token of a mark; NULL: there is no such mark, or it is too old. */
+const uint8_t *rounds_token(const struct rounds *r, uint64_t round)
 {
+	if (round > r->now || r->now - round >= MARKS_KEPT)
+		return NULL;
+	return r->tokens[round % MARKS_KEPT];
+}
+
+/*
+ * Gives what was written since mark, to be freed by the caller. It is asked for after a round
+ * was ended for the answer, so nobody can have taken pages at the last one yet.
+ * false: it is not known, everything may have been written.
+ */
+bool rounds_since(const struct rounds *r, uint64_t mark, const uint8_t *token,
+		  struct ooh_range **out, size_t *n)
+{
+	const uint8_t *ours = rounds_token(r, mark);
 	struct ooh_range *sum;
 	unsigned int i;
 
 	*out = NULL;
 	*n = 0;
-	if (mark > r->now)
+	if (!ours || mark == r->now || memcmp(ours, token, TOKEN_LEN))
 		return false;
 	sum = malloc(sizeof(*sum));
 	if (!sum)

@@ -52,7 +52,7 @@ def restored(d, env, tmp_path):
 
 def test_rounds(tmp_path):
     program = compile_c(tmp_path / "rounds", HERE / "unit_rounds.c", TOP / "criu-plugin" / "rounds.c",
-                        flags=["-fsanitize=address,undefined"])
+                        TOP / "criu-plugin" / "token.c", flags=["-fsanitize=address,undefined"])
     r = subprocess.run([program], capture_output=True, text=True)
     assert r.returncode == 0 and "ok:" in r.stdout, r.stdout + r.stderr
 

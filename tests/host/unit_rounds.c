@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/types.h>
 #include "../../criu-plugin/rounds.h"
 
 #define PAGES  300
@@ -36,13 +37,15 @@ static void judge(const struct rounds *r, unsigned int now, unsigned int mark)
 	size_t n, i;
 	int page, any_lost = 0;
 	unsigned int k;
-	bool known = rounds_since(r, mark, &v, &n);
+	static const uint8_t none[TOKEN_LEN];
+	const uint8_t *token = rounds_token(r, mark);
+	bool known = rounds_since(r, mark, token ? token : none, &v, &n);
 
 	for (k = mark + 1; k <= now; k++)
 		any_lost |= lost[k];
-	if (known && (any_lost || mark > now))
+	if (known && (any_lost || mark >= now))
 		fail("known, but a round was lost", now, mark, -1);
-	if (!known && !any_lost && mark <= now && now - mark < ROUNDS_KEPT - 1)
+	if (!known && !any_lost && mark < now && now - mark < ROUNDS_KEPT - 1)
 		fail("not known", now, mark, -1);
 	for (i = 1; known && i < n; i++)
 		if (v[i].start <= v[i - 1].end)
@@ -60,14 +63,68 @@ static void judge(const struct rounds *r, unsigned int now, unsigned int mark)
 	free(v);
 }
 
+/* Asks with the token that the mark has. */
+static bool since(const struct rounds *r, uint64_t mark, struct ooh_range **out, size_t *n)
+{
+	return rounds_since(r, mark, rounds_token(r, mark), out, n);
+}
+
+/*
+ * The machine is set back to a snapshot, and so are the random numbers of the kernel
+ * (getrandom_repeats): images of the time after the snapshot have marks of rounds that
+ * are still to come, and then of rounds that have come again.
+ */
+bool getrandom_repeats;
+
+static void set_back(void)
+{
+	struct ooh_range page = { 0, 4096 }, *out;
+	struct rounds before, after;
+	uint8_t future[TOKEN_LEN];
+	size_t n;
+
+	getrandom_repeats = true;
+	rounds_begin(&before);
+	/* no ranges, so that the copy owns nothing of the other's */
+	after = before;
+	rounds_add(&before, &page, 1, false);
+	memcpy(future, rounds_token(&before, 1), TOKEN_LEN);
+	if (rounds_since(&after, 1, future, &out, &n))
+		fail("a mark of a round that did not come", 0, 1, -1);
+	rounds_add(&after, &page, 1, false);
+	if (rounds_since(&after, 1, future, &out, &n))
+		fail("a mark of the round that ends now", 1, 1, -1);
+	rounds_add(&after, NULL, 0, false);
+	if (rounds_since(&after, 1, future, &out, &n))
+		fail("a mark of a round that came again", 2, 1, -1);
+	if (!since(&after, 1, &out, &n) || n)
+		fail("its own mark", 2, 1, -1);
+	free(out);
+	if (!since(&after, 0, &out, &n) || n != 1)
+		fail("the mark at the snapshot", 2, 0, -1);
+	free(out);
+	rounds_free(&before);
+	rounds_free(&after);
+	getrandom_repeats = false;
+}
+
+/* In place of libc's */
+ssize_t getrandom(void *buf, size_t size, unsigned int flags)
+{
+	(void)flags;
+	memset(buf, getrandom_repeats ? 4 : rand(), size);
+	return size;
+}
+
 int main(void)
 {
 	static struct ooh_range big[ROUND_RANGES + 1];
-	struct rounds r = { 0 };
+	struct rounds r;
 	struct ooh_range v[PAGES], *out;
 	unsigned int now, mark, page;
 	size_t n, i;
 
+	rounds_begin(&r);
 	for (now = 1; now <= ROUNDS; now++) {
 		n = 0;
 		lost[now] = rand() % 23 == 0;
@@ -87,21 +144,22 @@ int main(void)
 	rounds_free(&r);
 
 	/* 0 pages, and more ranges than are kept */
-	memset(&r, 0, sizeof(r));
+	rounds_begin(&r);
 	rounds_add(&r, NULL, 0, false);
-	if (!rounds_since(&r, 0, &out, &n) || n)
+	if (!since(&r, 0, &out, &n) || n)
 		fail("an empty round", 1, 0, -1);
 	free(out);
 	for (i = 0; i <= ROUND_RANGES; i++)
 		big[i] = (struct ooh_range){ i * 8192, i * 8192 + 4096 };
 	rounds_add(&r, big, ROUND_RANGES, false);
-	if (!rounds_since(&r, 1, &out, &n) || n != ROUND_RANGES)
+	if (!since(&r, 1, &out, &n) || n != ROUND_RANGES)
 		fail("many ranges", 2, 1, -1);
 	free(out);
 	rounds_add(&r, big, ROUND_RANGES + 1, false);
-	if (rounds_since(&r, 2, &out, &n))
+	if (since(&r, 2, &out, &n))
 		fail("more ranges than are kept are told as known", 3, 2, -1);
 	rounds_free(&r);
+	set_back();
 	printf(failures ? "%d failures\n" : "ok: %d failures\n", failures);
 	return failures != 0;
 }
