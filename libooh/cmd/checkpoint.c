@@ -15,121 +15,44 @@
 #include <unistd.h>
 #include "chain.h"
 #include "cmd.h"
+#include "criu.h"
+#include "images.h"
 
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
 #endif
 
-#define MAX_OPTIONS 32
-#define OUTPUT	    "criu.log"
+#define LONGEST_CHAIN 4000
+#define HOPELESS    3
 
-struct job {
-	const char *path, *backend;
-	double every;
-	long length, rounds;
-	pid_t pid;
-	char **cmd;
-	const char *criu_options[MAX_OPTIONS];
-	int ncriu_options;
-	int dir, pidfd;
-	bool tracked; /* somebody can tell what was written */
-};
-
-static volatile sig_atomic_t stop_now;
+static volatile sig_atomic_t stop_now, asked;
 
 static void on_signal(int sig)
 {
-	stop_now = sig;
+	if (sig == SIGUSR1)
+		asked = 1;
+	else
+		stop_now = sig;
 }
 
-/* ---- CRIU */
+/* ---- criu */
 
-/* Runs criu with its output in the file log of the folder; its status, or -errno. */
-static int run_criu(const struct job *j, const char *folder, const char **argv)
-{
-	const char *criu = getenv("OOH_CRIU") ?: "criu";
-	char path[PATH_MAX];
-	int status, out;
-	pid_t child;
-
-	argv[0] = criu;
-	snprintf(path, sizeof(path), "%s/%s", folder, OUTPUT);
-	out = folder[0] ? openat(j->dir, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600)
-			: open("/dev/null", O_WRONLY | O_CLOEXEC);
-	if (out < 0)
-		return -errno;
-	child = fork();
-	if (child < 0) {
-		close(out);
-		return -errno;
-	}
-	if (!child) {
-		/* a Ctrl-C for us is not for a dump half way */
-		setpgid(0, 0);
-		dup2(out, 1);
-		dup2(out, 2);
-		if (j->backend)
-			setenv("OOH_BACKEND", j->backend, 1);
-		if (!folder[0] || (!fchdir(j->dir) && !chdir(folder)))
-			execvp(criu, (char **)argv);
-		fprintf(stderr, "Error %s: %s\n", criu, strerror(errno));
-		_exit(127);
-	}
-	close(out);
-	while (waitpid(child, &status, 0) < 0)
-		if (errno != EINTR)
-			return -errno;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-/* The error that criu told first; the others follow from it, most of the time. */
-static void say_why(const struct job *j, const char *folder, const char *what, int status)
-{
-	char path[2 * NAME_LEN], line[512], *error = NULL;
-	int fd;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "%s/%s", folder, OUTPUT);
-	fd = openat(j->dir, path, O_RDONLY | O_CLOEXEC);
-	f = fd < 0 ? NULL : fdopen(fd, "r");
-	while (f && !error && fgets(line, sizeof(line), f)) {
-		error = strstr(line, "Error");
-		/* nothing that it could not do without */
-		if (error && (strstr(error, "rlimit") || strstr(error, "No parent image found")))
-			error = NULL;
-	}
-	if (f)
-		fclose(f);
-	if (error)
-		error[strcspn(error, "\n")] = '\0';
-	say("%s: criu ended with %d%s%s", what, status, error ? ": " : "", error ?: "");
-}
-
-/* Appends options, the user's last. */
-static void add_options(const struct job *j, const char **argv, int n)
-{
-	int i;
-
-	for (i = 0; i < j->ncriu_options; i++)
-		argv[n++] = j->criu_options[i];
-	argv[n] = NULL;
-}
-
-static bool can_track(const struct job *j)
+/* criu's status: 127: there is none */
+static int check_tracking(const struct job *j)
 {
 	const char *argv[] = { NULL, "check", "--feature", "mem_dirty_track", NULL };
 
-	return run_criu(j, "", argv) == 0;
+	return criu_run(j, "", argv);
 }
 
 static int dump(const struct job *j, long n, long parent)
 {
 	const char *argv[16 + MAX_OPTIONS] = {
 		NULL, "dump",	     "--leave-running", "--images-dir",
-		".",  "--tcp-close", "--verbosity=2",	"-t"
+		".",  "--verbosity=2", "-t"
 	};
 	char name[NAME_LEN], pid[16], prev[NAME_LEN + 4], up[NAME_LEN];
-	int argc = 8;
+	int argc = 7;
 
 	chain_name(name, n);
 	snprintf(pid, sizeof(pid), "%d", j->pid);
@@ -142,8 +65,10 @@ static int dump(const struct job *j, long n, long parent)
 		argv[argc++] = "--prev-images-dir";
 		argv[argc++] = prev;
 	}
-	add_options(j, argv, argc);
-	return run_criu(j, name, argv);
+	if (!criu_wants(j, "--tcp-established"))
+		argv[argc++] = "--tcp-close";
+	criu_add_options(j, argv, argc);
+	return criu_run(j, name, argv);
 }
 
 /* ---- checkpoint */
@@ -172,33 +97,80 @@ static double size_of(int dir, long n)
 	return bytes / 1e6;
 }
 
+/* Boot, number and start: no other process ever has all three. */
+static int set_owner(struct job *j)
+{
+	char path[40], line[1024], boot[64] = "", *at;
+	unsigned long long start;
+	FILE *f;
+
+	f = fopen("/proc/sys/kernel/random/boot_id", "re");
+	if (!f || fscanf(f, "%63s", boot) != 1)
+		boot[0] = '\0';
+	if (f)
+		fclose(f);
+	snprintf(path, sizeof(path), "/proc/%d/stat", j->pid);
+	f = fopen(path, "re");
+	at = f && fgets(line, sizeof(line), f) ? strrchr(line, ')') : NULL;
+	if (f)
+		fclose(f);
+	if (!boot[0] || !at ||
+	    sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+		   &start) != 1)
+		return -ESRCH;
+	snprintf(j->owner, sizeof(j->owner), "%s %d %llu", boot, j->pid, start);
+	return 0;
+}
+
+static void say_done(const struct job *j, long n)
+{
+	char name[NAME_LEN], why[256];
+	int at;
+
+	chain_name(name, n);
+	at = openat(j->dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	printf("checkpoint %ld: %.1f MB, ", n, size_of(j->dir, n));
+	if (chain_length(j->dir, n) < 2)
+		puts("everything");
+	else if (at >= 0 && images_all_dirty(at, why, sizeof(why)))
+		printf("everything: %s\n", why);
+	else
+		puts("incremental");
+	fflush(stdout);
+	if (at >= 0)
+		close(at);
+}
+
 /* Makes one more; returns it, or NO_CHECKPOINT. */
-static long one_more(const struct job *j, long parent)
+static long one_more(struct job *j, long parent)
 {
 	long n = chain_highest(j->dir) + 1;
-	int rc = chain_begin(j->dir, n), length;
+	int rc = chain_begin(j->dir, &n, j->owner);
 	char name[NAME_LEN], what[64];
 
 	chain_name(name, n);
 	snprintf(what, sizeof(what), "checkpoint %ld", n);
-	if (!rc) {
-		rc = dump(j, n, parent);
-		if (rc > 0)
-			say_why(j, name, what, rc);
-	}
-	if (!rc)
-		rc = chain_finish(j->dir, n, parent);
 	if (rc) {
-		if (rc < 0)
-			say("%s: %s", what, strerror(-rc));
-		chain_remove(j->dir, n);
+		say("%s: %s", what, strerror(-rc));
 		return NO_CHECKPOINT;
 	}
-	length = chain_length(j->dir, n);
-	printf("%s: %.1f MB, %s\n", what, size_of(j->dir, n),
-	       length > 1 ? "incremental" : "everything");
-	fflush(stdout);
-	return n;
+	rc = dump(j, n, parent);
+	if (rc > 0)
+		criu_say_why(j, name, what, rc);
+	if (!rc)
+		rc = chain_finish(j->dir, n, parent);
+	if (!rc) {
+		say_done(j, n);
+		return n;
+	}
+	if (rc < 0)
+		say("%s: %s", what, strerror(-rc));
+	chain_keep_log(j->dir, n, j->owner);
+	/* one log is enough */
+	if (j->failed != NO_CHECKPOINT)
+		chain_remove(j->dir, j->failed, j->owner);
+	j->failed = n;
+	return NO_CHECKPOINT;
 }
 
 static int start_command(struct job *j)
@@ -238,47 +210,77 @@ static bool wait_for(const struct job *j, double seconds)
 {
 	uint64_t until = now_ns() + (uint64_t)(seconds * 1e9), now;
 
-	while (!stop_now && (now = now_ns()) < until) {
+	while (!stop_now && !asked && (now = now_ns()) < until) {
 		uint64_t ms = (until - now) / 1000000 + 1;
 
 		if (ended(j, ms > 1000 ? 1000 : ms))
 			return false;
 	}
+	asked = 0;
 	return !stop_now;
+}
+
+/* A whole one, or one on top of last; if there is no room for a whole one, that, too. */
+static long next_one(struct job *j, long last, bool whole)
+{
+	long n = one_more(j, whole ? NO_CHECKPOINT : last);
+
+	if (n != NO_CHECKPOINT || !whole || last == NO_CHECKPOINT || ended(j, 0) ||
+	    chain_length(j->dir, last) >= LONGEST_CHAIN)
+		return n;
+	say("the chain goes on instead of a new one that holds everything");
+	return one_more(j, last);
+}
+
+/* COMMAND's own status, as a shell has it; of a process that is not ours: ST_ENDED. */
+static int status_of(const struct job *j)
+{
+	int status;
+
+	if (!j->cmd || waitpid(j->pid, &status, 0) != j->pid)
+		return ST_ENDED;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
 static int keep_going(struct job *j)
 {
 	long last = NO_CHECKPOINT, done = 0, n;
-	int length = 0;
+	int length = 0, failures = 0;
 
-	j->tracked = can_track(j);
-	if (!j->tracked)
-		say("nobody can tell what the process writes (criu check --feature "
-		    "mem_dirty_track): each checkpoint holds everything");
-	while (wait_for(j, j->every)) {
+	while (wait_for(j, done ? j->every : 0)) {
 		bool first = last == NO_CHECKPOINT || length >= j->length || !j->tracked;
 
-		n = one_more(j, first ? NO_CHECKPOINT : last);
+		n = next_one(j, last, first);
 		if (ended(j, 0))
 			break;
-		if (n == NO_CHECKPOINT)
-			continue;
-		last = n;
-		length = first ? 1 : length + 1;
-		/* of the chains before, only when another one is there */
-		if (first)
-			chain_tidy(j->dir, last);
-		if (++done == j->rounds)
-			return ST_OK;
+		done++;
+		if (n == NO_CHECKPOINT) {
+			failures++;
+		} else {
+			failures = 0;
+			/* of the chains before, only when another one is there */
+			if (first && chain_length(j->dir, n) == 1)
+				chain_tidy(j->dir, n, j->owner);
+			last = n;
+			length = first ? 1 : length + 1;
+		}
+		if (done == j->rounds)
+			return failures ? ST_CANNOT : ST_OK;
+		if (last == NO_CHECKPOINT && failures == HOPELESS) {
+			say("%d failed in a row and none succeeded; process %d runs on without",
+			    HOPELESS, j->pid);
+			return ST_CANNOT;
+		}
 	}
+	if (j->last && !ended(j, 0))
+		next_one(j, last, last == NO_CHECKPOINT || !j->tracked);
 	if (ended(j, 0))
 		say("process %d ended; the last complete checkpoint is %ld", j->pid,
 		    chain_newest(j->dir));
 	else
 		say("process %d runs on without checkpoints; the last complete one is %ld", j->pid,
 		    chain_newest(j->dir));
-	return ended(j, 0) ? ST_ENDED : ST_OK;
+	return ended(j, 0) ? status_of(j) : ST_OK;
 }
 
 static int open_folder(struct job *j, int create)
@@ -301,8 +303,16 @@ static int checkpoint(struct job *j)
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGHUP, &sa, NULL);
-	/* what a crash left half way; the last complete one stays until there is another */
-	chain_tidy(j->dir, chain_newest(j->dir));
+	sigaction(SIGUSR1, &sa, NULL);
+	rc = check_tracking(j);
+	if (rc == 127) {
+		say("%s cannot be executed: criu is needed", getenv("OOH_CRIU") ?: "criu");
+		return ST_NO_CRIU;
+	}
+	j->tracked = rc == 0;
+	if (!j->tracked)
+		say("nobody can tell what the process writes (criu check --feature "
+		    "mem_dirty_track): each checkpoint holds everything");
 	if (j->cmd) {
 		rc = start_command(j);
 		if (rc) {
@@ -315,6 +325,11 @@ static int checkpoint(struct job *j)
 		say("process %d: %s", j->pid, strerror(errno));
 		return ST_CANNOT;
 	}
+	rc = set_owner(j);
+	if (rc) {
+		say("process %d: %s", j->pid, strerror(-rc));
+		return ST_CANNOT;
+	}
 	fcntl(j->pidfd, F_SETFD, FD_CLOEXEC);
 	if (j->cmd)
 		printf("process %d\n", j->pid);
@@ -324,51 +339,89 @@ static int checkpoint(struct job *j)
 
 /* ---- restore */
 
-static int restore(struct job *j)
+/* The newest one that is whole. Says what is wrong with those that are newer. */
+static long choose(const struct job *j)
 {
-	const char *argv[16 + MAX_OPTIONS] = { NULL,  "restore",   "--restore-detached",
-					       "-D",  ".",	   "--tcp-close",
-					       "-v2", "--pidfile", "restored.pid" };
-	char name[NAME_LEN], path[2 * NAME_LEN], pid[16] = "";
-	int rc = open_folder(j, 0), fd;
-	long n;
+	long n, last = chain_marked(j->dir), newest = chain_newest(j->dir);
+	char why[512];
 
-	if (rc)
-		return rc;
-	n = chain_newest(j->dir);
+	for (n = last; n != NO_CHECKPOINT; n--) {
+		if (chain_check(j->dir, n, why, sizeof(why)))
+			return n;
+		if (n <= newest || n == last)
+			say("checkpoint %ld cannot be used: %s", n, why);
+	}
+	return NO_CHECKPOINT;
+}
+
+static int restore_in(struct job *j, const char *work)
+{
+	char name[NAME_LEN], pidfile[PATH_MAX], log[PATH_MAX], pid[16] = "?";
+	const char *argv[16 + MAX_OPTIONS] = { NULL, "restore", "--restore-detached", "-D", ".",
+					       "-v2", "-W", work, "--pidfile", pidfile };
+	int rc, argc = 10;
+	long n = choose(j);
+	FILE *f;
+
 	if (n == NO_CHECKPOINT) {
 		say("%s holds no complete checkpoint", j->path);
 		return ST_CANNOT;
 	}
 	chain_name(name, n);
-	/* of a restore before this one */
-	snprintf(path, sizeof(path), "%s/restored.pid", name);
-	unlinkat(j->dir, path, 0);
-	snprintf(path, sizeof(path), "%s/%s", name, OUTPUT);
-	unlinkat(j->dir, path, 0);
-	add_options(j, argv, 9);
-	rc = run_criu(j, name, argv);
-	if (rc) {
-		say_why(j, name, "restore", rc);
+	snprintf(pidfile, sizeof(pidfile), "%s/restored.pid", work);
+	snprintf(log, sizeof(log), "%s/" OUTPUT, work);
+	j->log = log;
+	if (!criu_wants(j, "--tcp-established"))
+		argv[argc++] = "--tcp-close";
+	criu_add_options(j, argv, argc);
+	rc = criu_run(j, name, argv);
+	if (rc > 0)
+		criu_say_why(j, name, "restore", rc);
+	else if (rc)
+		say("restore: %s", strerror(-rc));
+	j->log = NULL;
+	if (rc)
+		return rc == 127 ? ST_NO_CRIU : ST_CANNOT;
+	f = fopen(pidfile, "re");
+	if (f && fscanf(f, "%15s", pid) != 1)
+		strcpy(pid, "?");
+	if (f)
+		fclose(f);
+	printf("checkpoint %ld: process %s\n", n, pid);
+	unlink(pidfile);
+	unlink(log);
+	snprintf(log, sizeof(log), "%s/stats-restore", work);
+	unlink(log);
+	return ST_OK;
+}
+
+/* criu writes into a folder of its own: the images stay as they are, and may be read-only. */
+static int restore(struct job *j)
+{
+	char work[] = "/tmp/ooh-restore.XXXXXX";
+	int rc = open_folder(j, 0);
+
+	if (rc)
+		return rc;
+	if (!mkdtemp(work)) {
+		say("%s: %s", work, strerror(errno));
 		return ST_CANNOT;
 	}
-	snprintf(path, sizeof(path), "%s/restored.pid", name);
-	fd = openat(j->dir, path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		if (read(fd, pid, sizeof(pid) - 1) < 0)
-			pid[0] = '\0';
-		close(fd);
-	}
-	printf("checkpoint %ld: process %s\n", n, pid);
-	return ST_OK;
+	rc = restore_in(j, work);
+	/* with a log in it, it stays */
+	rmdir(work);
+	return rc;
 }
 
 /* ---- arguments */
 
+#define OPT_LAST 256
+
 static const struct argp_option checkpoint_options[] = {
 	{ "every", 'e', "SECONDS", 0, "between two checkpoints (60)", 0 },
 	{ "length", 'l', "N", 0, "checkpoints in a chain, then one holds everything (16)", 0 },
-	{ "rounds", 'n', "N", 0, "end after so many checkpoints; the process runs on", 0 },
+	{ "rounds", 'n', "N", 0, "end after so many, failed ones included; the process runs on", 0 },
+	{ "last", OPT_LAST, NULL, 0, "one more at SIGINT, SIGTERM or SIGHUP, before it ends", 0 },
 	{ "backend", 'b', "BACKEND", 0, "the tracker; default: the best for this", 0 },
 	{ "pid", 'p', "PID", 0, "a process that runs already", 0 },
 	{ "criu", 'c', "OPTION", 0, "one more option for criu dump; may be repeated", 0 },
@@ -400,6 +453,17 @@ static long natural(struct argp_state *state, const char *what, const char *text
 	return n;
 }
 
+static void check_backend(struct argp_state *state, const char *name)
+{
+	struct ooh_backend v[16];
+	int i, n = ooh_backends(v, 16);
+
+	for (i = 0; i < n; i++)
+		if (!strcmp(v[i].name, name))
+			return;
+	argp_error(state, "there is no backend \"%s\"; see ooh backends", name);
+}
+
 static error_t parse_common(int key, char *arg, struct argp_state *state)
 {
 	struct job *j = state->input;
@@ -408,6 +472,8 @@ static error_t parse_common(int key, char *arg, struct argp_state *state)
 	case 'c':
 		if (j->ncriu_options == MAX_OPTIONS)
 			argp_error(state, "too many options for criu");
+		if (criu_refused(arg))
+			argp_error(state, "-c %s: ooh needs this to be its own choice", arg);
 		j->criu_options[j->ncriu_options++] = arg;
 		return 0;
 	case ARGP_KEY_ARG:
@@ -438,7 +504,11 @@ static error_t parse_checkpoint(int key, char *arg, struct argp_state *state)
 		j->rounds = natural(state, "-n", arg, LONG_MAX);
 		return 0;
 	case 'b':
+		check_backend(state, arg);
 		j->backend = arg;
+		return 0;
+	case OPT_LAST:
+		j->last = true;
 		return 0;
 	case 'p':
 		j->pid = natural(state, "-p", arg, INT_MAX);

@@ -18,6 +18,7 @@ enum {
 	ST_USAGE = 2,
 	ST_CANNOT = 3,
 	ST_ENDED = 4,
+	ST_NO_CRIU = 5,
 	ST_NO_EXEC = 127,
 };
 

@@ -180,8 +180,8 @@ static const char usage[] =
 	"       ooh verify [-b BACKEND] [-i MS] [-n ROUNDS] [--json] (-p PID | -- COMMAND...)\n"
 	"       ooh top    [-b BACKEND] [-i MS] [-n ROUNDS] [--batch | --json]\n"
 	"                  (-p PID[,PID...] | -- COMMAND...)\n"
-	"       ooh checkpoint [-e SECONDS] [-l N] [-n N] [-b BACKEND] [-c OPTION]... DIR\n"
-	"                  (-p PID | -- COMMAND...)\n"
+	"       ooh checkpoint [-e SECONDS] [-l N] [-n N] [--last] [-b BACKEND]\n"
+	"                  [-c OPTION]... DIR (-p PID | -- COMMAND...)\n"
 	"       ooh restore [-c OPTION]... DIR\n"
 	"       ooh --help | --version | SUBCOMMAND --help\n";
 

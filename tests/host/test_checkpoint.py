@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the CRIU plugin's holder keeps, and the chain of ooh checkpoint, with a criu that only pretends."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -15,9 +16,13 @@ from hostlib import HERE, OOH, TOP, compile_c, ooh
 PRETENDER = """#!/bin/sh
 case $1 in
 check) exit ${CHECK:-0} ;;
-restore) pwd -P >"$WHERE"; echo 4711 >restored.pid; exit 0 ;;
+restore)
+	pwd -P >"$WHERE"
+	echo "$@" >"$WHERE.arguments"
+	while [ $# -gt 0 ]; do [ "$1" != --pidfile ] || echo 4711 >"$2"; shift; done
+	exit 0 ;;
 esac
-echo "$@" >arguments
+echo "$@" >arguments.img
 [ -z "$SLOW" ] || sleep 30
 case $(pwd) in *${FAIL:-nothing}) echo "Error (pretender): no"; exit 1 ;; esac
 echo image >pages-1.img
@@ -33,9 +38,10 @@ def env(tmp_path):
 
 
 def checkpoint(d, env, *args, status=0, rounds=5, cmd=("--", "sleep", "60")):
-    r = ooh("checkpoint", "-e", "0.05", "-n", rounds, *args, d, *cmd, env=env)
+    r = ooh("checkpoint", "-e", "0.05", *(["-n", rounds] if rounds else []), *args, d, *cmd, env=env)
     for pid in re.findall(r"^process (\d+)$", r.stdout, re.M):
-        os.kill(int(pid), signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
     assert r.returncode == status, r.stdout + r.stderr
     return r
 
@@ -63,8 +69,8 @@ def test_a_chain_has_a_bounded_length(tmp_path, env):
     # 1-3 and 4-6 are gone, as 7 holds everything; 8 builds on it
     assert present(d) == [7, 8]
     assert [line.rsplit(", ")[1] for line in r.stdout.splitlines()[1:]] == ["everything", "incremental", "incremental"] * 2 + ["everything", "incremental"]
-    assert "--prev-images-dir ../000007" in (d / "000008" / "arguments").read_text()
-    assert "--prev-images-dir" not in (d / "000007" / "arguments").read_text()
+    assert "--prev-images-dir ../000007" in (d / "000008" / "arguments.img").read_text()
+    assert "--prev-images-dir" not in (d / "000007" / "arguments.img").read_text()
     assert restored(d, env, tmp_path) == 8
 
 
@@ -78,9 +84,11 @@ def test_an_incomplete_one_is_never_taken(tmp_path, env):
         assert restored(d, env, tmp_path) == 3
     (d / "000004" / "complete").rename(d / "000004" / "complete.new")
     assert restored(d, env, tmp_path) == 3
-    # what the newest builds on is not there any more: the one before that
+    # what the newest builds on is not there any more: the one before that, and it is said
     (d / "000002" / "complete").unlink()
-    assert restored(d, env, tmp_path) == 1
+    r = ooh("restore", d, env=env)
+    assert "checkpoint 3 cannot be used: 000002 is not complete" in r.stderr
+    assert r.stdout == "checkpoint 1: process 4711\n"
     shutil.rmtree(d / "000001")
     r = ooh("restore", d, env=env)
     assert r.returncode == 3 and "no complete checkpoint" in r.stderr
@@ -88,7 +96,7 @@ def test_an_incomplete_one_is_never_taken(tmp_path, env):
 
 def test_a_failed_one_is_passed_over(tmp_path, env):
     # it goes on from the last complete one, and the failure is told
-    p = subprocess.Popen([OOH, "checkpoint", "-e", "0.05", str(tmp_path / "c"), "--", "sleep", "60"],
+    p = subprocess.Popen([OOH, "checkpoint", "-e", "0.05", "-l", "1000", str(tmp_path / "c"), "--", "sleep", "60"],
                          env={**env, "FAIL": "000003"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(1.5)
     p.send_signal(signal.SIGTERM)
@@ -96,7 +104,9 @@ def test_a_failed_one_is_passed_over(tmp_path, env):
     os.kill(int(re.search(r"^process (\d+)", out).group(1)), signal.SIGKILL)
     assert p.returncode == 0
     assert "checkpoint 3: criu ended with 1: Error (pretender): no" in err
-    assert restored(tmp_path / "c", env, tmp_path) == 2
+    assert restored(tmp_path / "c", env, tmp_path) > 3
+    assert (tmp_path / "c" / "000003" / "criu.log").exists()
+    assert "--prev-images-dir ../000002" in (tmp_path / "c" / "000004" / "arguments.img").read_text()
 
 
 def test_it_survives_its_own_crash(tmp_path, env):
@@ -104,7 +114,7 @@ def test_it_survives_its_own_crash(tmp_path, env):
     checkpoint(d, env, rounds=2)
     p = subprocess.Popen([OOH, "checkpoint", "-e", "0.05", str(d), "-p", str(os.getpid())], env={**env, "SLOW": "1"})
     for _ in range(100):
-        if (d / "000003" / "arguments").exists():
+        if (d / "000003" / "arguments.img").exists():
             break
         time.sleep(0.05)
     # one at a time
@@ -114,11 +124,131 @@ def test_it_survives_its_own_crash(tmp_path, env):
     p.wait()
     assert present(d) == [1, 2, 3]
     assert restored(d, env, tmp_path) == 2
-    # the next one begins with what is complete, and anew
+    # the next one begins anew; what is left half way of this process goes, and nothing of another
     r = checkpoint(d, env, rounds=1, cmd=("-p", os.getpid()))
     assert "everything" in r.stdout
-    assert restored(d, env, tmp_path) == 3
-    assert present(d) == [3]
+    assert restored(d, env, tmp_path) == 4
+    assert present(d) == [1, 2, 4]
+
+
+def test_nothing_is_deleted_that_is_not_its_own(tmp_path, env):
+    d = tmp_path / "c"
+    (d / "20261127").mkdir(parents=True)
+    (d / "20261127" / "db.sql").write_text("x")
+    (d / "000001").mkdir()
+    (d / "000001" / "pages-1.img").write_text("of a criu that somebody ran by hand")
+    assert ooh("checkpoint", d, "--", "/no/such", env=env).returncode == 127
+    checkpoint(d, env, "-l", "2", rounds=7)
+    assert (d / "20261127" / "db.sql").read_text() == "x"
+    assert (d / "000001" / "pages-1.img").exists()
+    assert present(d) == [1, 8, 20261127]
+    # in a folder that is its own, too
+    (d / "000008" / "notes").write_text("mine")
+    shutil.copytree(d / "000008", d / "000009")
+    checkpoint(d, env, rounds=1)
+    assert (d / "000008" / "complete").exists(), "another process's chain"
+    assert (d / "000009" / "complete").exists(), "a copy, whose mark has another number"
+
+
+def test_foreign_files_in_a_removed_checkpoint_stay(tmp_path, env):
+    d = tmp_path / "c"
+    checkpoint(d, env, rounds=2, cmd=("-p", os.getpid()))
+    (d / "000001" / "notes").write_text("mine")
+    (d / "000002" / "pages").mkdir()
+    checkpoint(d, env, rounds=1, cmd=("-p", os.getpid()))
+    assert [p.name for p in (d / "000001").iterdir()] == ["notes"]
+    assert [p.name for p in (d / "000002").iterdir()] == ["pages"]
+
+
+def test_a_lost_mark_deletes_nothing_before_the_next_is_complete(tmp_path, env):
+    d = tmp_path / "c"
+    checkpoint(d, env, rounds=3, cmd=("-p", os.getpid()))
+    (d / "000001" / "complete").unlink()
+    checkpoint(d, {**env, "FAIL": "00000[45]"}, rounds=2, cmd=("-p", os.getpid()), status=3)
+    for n in (1, 2, 3):
+        assert (d / f"00000{n}" / "pages-1.img").exists()
+
+
+@pytest.mark.parametrize("damage, said", [
+    (lambda p: p.write_text("imag"), "has 4 bytes instead of 6"),
+    (lambda p: p.write_text("imagE\n"), "is damaged: its checksum differs"),
+    (lambda p: p.unlink(), "is missing"),
+])
+def test_a_damaged_image_is_not_restored(tmp_path, env, damage, said):
+    d = tmp_path / "c"
+    checkpoint(d, env, rounds=3)
+    damage(d / "000001" / "pages-1.img")
+    r = ooh("restore", d, env=env)
+    assert r.returncode == 3 and not (tmp_path / "where").exists()
+    assert f"checkpoint 3 cannot be used: 000001/pages-1.img {said}" in r.stderr
+    sums = subprocess.run(["cksum", "pages-1.img"], cwd=d / "000002", capture_output=True, text=True).stdout
+    assert sums in (d / "000002" / "checksums").read_text()
+
+
+def test_restore_leaves_the_images_as_they_are(tmp_path, env):
+    d = tmp_path / "c"
+    checkpoint(d, env, rounds=1)
+    before = {p.name: p.stat().st_mtime_ns for p in (d / "000001").iterdir()}
+    assert restored(d, env, tmp_path) == 1
+    assert {p.name: p.stat().st_mtime_ns for p in (d / "000001").iterdir()} == before
+
+
+def test_failures_count(tmp_path, env):
+    r = checkpoint(tmp_path / "c", {**env, "FAIL": "00000?"}, rounds=1, status=3)
+    assert "Error (pretender): no" in r.stderr and "its log is" in r.stderr
+    # its log stays, and nothing else of it
+    assert sorted(p.name for p in (tmp_path / "c" / "000001").iterdir()) == ["criu.log", "ooh-checkpoint"]
+    # none ever succeeds: it does not go on for ever
+    r = checkpoint(tmp_path / "d", {**env, "FAIL": "00000?"}, rounds=0, status=3)
+    assert "3 failed in a row and none succeeded" in r.stderr
+    assert present(tmp_path / "d") == [3]
+
+
+def test_no_room_for_a_whole_one(tmp_path, env):
+    """At the turn of a chain; an incremental one fits."""
+    d = tmp_path / "c"
+    r = checkpoint(d, {**env, "FAIL": "000003"}, "-l", "2", rounds=3)
+    assert "the chain goes on" in r.stderr
+    assert re.findall(r"^checkpoint (\d+): .*, (\w+)$", r.stdout, re.M) == [("1", "everything"), ("2", "incremental"), ("4", "incremental")]
+    assert restored(d, env, tmp_path) == 4
+
+
+def test_options_of_criu(tmp_path, env):
+    d = tmp_path / "c"
+    checkpoint(d, env, "-c", "--tcp-established", rounds=1)
+    assert "--tcp-close" not in (d / "000001" / "arguments.img").read_text()
+    ooh("restore", "-c", "--tcp-established", d, env=env)
+    assert "--tcp-close" not in (tmp_path / "where.arguments").read_text()
+    restored(d, env, tmp_path)
+    assert "--tcp-close" in (tmp_path / "where.arguments").read_text()
+    for option in ("--leave-stopped", "--auto-dedup", "-o", "--log-file=x"):
+        r = ooh("checkpoint", "-c", option, d, "-p", os.getpid(), env=env)
+        assert r.returncode == 2 and option in r.stderr
+
+
+def test_it_says_what_is_not_incremental(tmp_path, env):
+    criu = tmp_path / "criu"
+    criu.write_text(PRETENDER + "echo 'all 7 the holder was killed' >ooh-marks\n")
+    r = checkpoint(tmp_path / "c", env, rounds=2)
+    assert re.search(r"^checkpoint 2: .*, everything: the holder was killed$", r.stdout, re.M)
+
+
+def test_on_request_and_at_the_end(tmp_path, env):
+    p = subprocess.Popen([OOH, "checkpoint", "-e", "1000", "--last", str(tmp_path / "c"), "-p", str(os.getpid())],
+                         env=env, stdout=subprocess.PIPE, text=True)
+    # the first comes at once
+    assert p.stdout.readline().startswith("checkpoint 1: ")
+    p.send_signal(signal.SIGUSR1)
+    assert p.stdout.readline().startswith("checkpoint 2: ")
+    p.send_signal(signal.SIGTERM)
+    out, _ = p.communicate(timeout=20)
+    assert p.returncode == 0 and out.startswith("checkpoint 3: ")
+
+
+def test_there_is_no_criu(tmp_path, env):
+    r = ooh("checkpoint", tmp_path / "c", "--", "touch", tmp_path / "ran", env={**env, "OOH_CRIU": "/no/such/criu"})
+    assert r.returncode == 5 and "criu is needed" in r.stderr
+    assert not (tmp_path / "ran").exists()
 
 
 def test_without_a_tracker_each_holds_everything(tmp_path, env):
@@ -126,17 +256,17 @@ def test_without_a_tracker_each_holds_everything(tmp_path, env):
     r = checkpoint(d, {**env, "CHECK": "1"}, rounds=3)
     assert "nobody can tell" in r.stderr
     assert present(d) == [3]
-    assert "--track-mem" not in (d / "000003" / "arguments").read_text()
+    assert "--track-mem" not in (d / "000003" / "arguments.img").read_text()
 
 
 def test_the_process_ends(tmp_path, env):
-    r = checkpoint(tmp_path / "c", env, rounds=100, cmd=("--", "sleep", "0.5"), status=4)
+    r = checkpoint(tmp_path / "c", env, rounds=1000, cmd=("--", "sh", "-c", "sleep 0.5; exit 9"), status=9)
     assert "ended; the last complete checkpoint is" in r.stderr
 
 
 @pytest.mark.parametrize("args", [
     (), ("checkpoint",), ("checkpoint", "DIR"), ("checkpoint", "-e", "0", "DIR", "-p", "1"), ("checkpoint", "-e", "x", "DIR", "-p", "1"),
-    ("checkpoint", "-l", "0", "DIR", "-p", "1"), ("checkpoint", "DIR", "-p", "1", "--", "true"), ("restore",), ("restore", "a", "b"),
+    ("checkpoint", "-l", "0", "DIR", "-p", "1"), ("checkpoint", "-b", "nosuch", "DIR", "-p", "1"), ("checkpoint", "DIR", "-p", "1", "--", "true"), ("restore",), ("restore", "a", "b"),
 ])
 def test_wrong_usage(args):
     assert ooh(*args).returncode == 2

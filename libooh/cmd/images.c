@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The file "checksums" has a line for each image as cksum(1) prints it: sum, bytes, name. So
+ * a backup can be compared without ooh, by "cksum *.img".
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "images.h"
+
+#define MARKS "ooh-marks"
+#define END   "end\n"
+
+/* POSIX's cksum: CRC-32, most significant bit first, then the length. */
+static uint32_t table[256];
+
+static void make_table(void)
+{
+	uint32_t i, v;
+	int bit;
+
+	for (i = 0; i < 256; i++) {
+		v = i << 24;
+		for (bit = 0; bit < 8; bit++)
+			v = v << 1 ^ (v & 1u << 31 ? 0x04c11db7 : 0);
+		table[i] = v;
+	}
+}
+
+static int sum_file(int at, const char *name, uint32_t *sum, unsigned long long *bytes)
+{
+	int fd = openat(at, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	static unsigned char buf[1 << 16];
+	uint32_t crc = 0;
+	ssize_t n, i;
+	uint64_t left;
+
+	if (fd < 0)
+		return -errno;
+	if (!table[1])
+		make_table();
+	*bytes = 0;
+	while ((n = read(fd, buf, sizeof(buf))) > 0) {
+		for (i = 0; i < n; i++)
+			crc = crc << 8 ^ table[crc >> 24 ^ buf[i]];
+		*bytes += n;
+	}
+	close(fd);
+	if (n < 0)
+		return -EIO;
+	for (left = *bytes; left; left >>= 8)
+		crc = crc << 8 ^ table[crc >> 24 ^ (left & 0xff)];
+	*sum = ~crc;
+	return 0;
+}
+
+static bool is_image(const char *name)
+{
+	size_t n = strlen(name);
+
+	return n > 4 && !strcmp(name + n - 4, ".img");
+}
+
+/* Writes the checksums of the images in the folder. */
+int images_sum(int at)
+{
+	int copy = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = 0;
+	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	int fd = openat(at, CHECKSUMS, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
+	unsigned long long bytes;
+	struct dirent *e;
+	uint32_t sum;
+
+	if (!d || !f)
+		rc = -errno;
+	while (!rc && (e = readdir(d))) {
+		if (!is_image(e->d_name))
+			continue;
+		rc = sum_file(at, e->d_name, &sum, &bytes);
+		if (!rc)
+			fprintf(f, "%u %llu %s\n", sum, bytes, e->d_name);
+	}
+	if (!rc && (fputs(END, f) < 0 || fflush(f) || fsync(fd)))
+		rc = -errno;
+	if (f && fclose(f) && !rc)
+		rc = -errno;
+	else if (!f && fd >= 0)
+		close(fd);
+	if (d)
+		closedir(d);
+	else if (copy >= 0)
+		close(copy);
+	return rc;
+}
+
+/* Sizes first: they cost nothing. 0, or -errno with the reason in words. */
+static int check_file(int at, const char *name, unsigned long long bytes, bool content,
+		      uint32_t sum, char *why, size_t size)
+{
+	unsigned long long have;
+	struct stat st;
+	uint32_t is;
+	int rc = 0;
+
+	if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
+		rc = snprintf(why, size, "%s is missing", name);
+	else if ((unsigned long long)st.st_size != bytes)
+		rc = snprintf(why, size, "%s has %llu bytes instead of %llu", name,
+			      (unsigned long long)st.st_size, bytes);
+	else if (content && sum_file(at, name, &is, &have))
+		rc = snprintf(why, size, "%s cannot be read", name);
+	else if (content && is != sum)
+		rc = snprintf(why, size, "%s is damaged: its checksum differs", name);
+	return rc ? -EBADMSG : 0;
+}
+
+static int check_lines(int at, FILE *f, bool content, char *why, size_t size)
+{
+	unsigned long long bytes;
+	char line[400], name[256];
+	uint32_t sum;
+	int rc;
+
+	rewind(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (!strcmp(line, END))
+			return 0;
+		if (sscanf(line, "%u %llu %255[^\n]", &sum, &bytes, name) != 3)
+			break;
+		rc = check_file(at, name, bytes, content, sum, why, size);
+		if (rc)
+			return rc;
+	}
+	snprintf(why, size, CHECKSUMS " is not whole");
+	return -EBADMSG;
+}
+
+/* 0, also for a folder of an ooh that made no checksums; or -errno with the reason in words. */
+int images_check(int at, char *why, size_t size)
+{
+	int fd = openat(at, CHECKSUMS, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), rc;
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
+
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	if (!f) {
+		snprintf(why, size, CHECKSUMS ": %s", strerror(errno));
+		return -EBADMSG;
+	}
+	rc = check_lines(at, f, false, why, size);
+	if (!rc)
+		rc = check_lines(at, f, true, why, size);
+	fclose(f);
+	return rc;
+}
+
+/* Whether the plugin took all of some process although there are parent images, and why. */
+bool images_all_dirty(int at, char *why, size_t size)
+{
+	int fd = openat(at, MARKS, O_RDONLY | O_CLOEXEC);
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
+	char line[256];
+	bool all = false;
+	int end;
+
+	while (f && !all && fgets(line, sizeof(line), f)) {
+		end = 0;
+		if (sscanf(line, "all %*d %n", &end) < 0 || !end)
+			continue;
+		line[strcspn(line, "\n")] = '\0';
+		snprintf(why, size, "%s", line + end);
+		all = true;
+	}
+	if (f)
+		fclose(f);
+	return all;
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What is in a folder of CRIU's images: their checksums, and what the plugin says of them. */
+#ifndef OOH_IMAGES_H
+#define OOH_IMAGES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define CHECKSUMS "checksums"
+
+int images_sum(int at);
+int images_check(int at, char *why, size_t size);
+bool images_all_dirty(int at, char *why, size_t size);
+
+#endif
