@@ -31,6 +31,18 @@ def test_without_the_module_it_says_so(module):
     assert "ooh-marks" not in out
 
 
+def test_over_rpc(vm):
+    """criu swrk, as runc, podman, LXC and libcriu use criu; the holder can be asked meanwhile, and told to let go."""
+    out = vm.good("setsid /usr/lib/ooh/tests/changers store </dev/null >/dev/null 2>&1 & p=$!; sleep 0.5; mkdir 1 2 3 4;"
+                  "dump=/usr/lib/ooh/tests/rpcdump; $dump $p 1; $dump $p 2 ../1; $dump $p 3 ../2;"
+                  "/usr/libexec/ooh-holder --list | grep -w $p; /usr/libexec/ooh-holder --release $p; $dump $p 4 ../3;"
+                  "for i in 1 2 3 4; do sed -n \"s/^.* ooh_plugin: \\(.*$p.*\\)/$i \\1/p\" $i/log; done; kill -KILL $p; echo")
+    assert re.search(r"^2 \d+ has written to \d+ ranges since round 1", out, re.M), out
+    assert re.search(r"^3 \d+ has written to \d+ ranges since round 2", out, re.M), out
+    assert re.search(r"^\d+\tepml\t3 rounds", out, re.M), out
+    assert re.search(r"^4 Everything of \d+ is dirty: the mark is of a tracker that is not there", out, re.M), out
+
+
 @pytest.mark.parametrize("options, way", [
     ("", "store"), ("", "map-over"), ("", "fork"), ("-m read", "protect"), ("-c", "move"),
 ])
