@@ -266,9 +266,7 @@ int hold_call(struct hold_client *c, enum hold_op op, int pid, const char *backe
 /* Whom the holder holds, to be freed by the caller. NULL: reply has the reason. */
 struct hold_entry *hold_list(struct hold_client *c, size_t *n, struct hold_reply *reply)
 {
-	struct hold_request q = {
-		.magic = HOLD_MAGIC, .op = HOLD_LIST, .pid_ns = hold_pid_ns()
-	};
+	struct hold_request q = { .magic = HOLD_MAGIC, .op = HOLD_LIST, .pid_ns = hold_pid_ns() };
 	struct hold_entry *v = NULL;
 
 	memset(reply, 0, sizeof(*reply));

@@ -60,8 +60,8 @@ static bool answer(int fd)
 		held_serve(&q, &reply, &ranges);
 	}
 	good = hold_transfer(fd, &reply, sizeof(reply), true) &&
-	       (list ? hold_transfer(fd, list, n * sizeof(*list), true) :
-		       hold_transfer(fd, ranges, reply.ranges * sizeof(*ranges), true));
+	       (list ? hold_transfer(fd, list, n * sizeof(*list), true)
+		     : hold_transfer(fd, ranges, reply.ranges * sizeof(*ranges), true));
 	free(ranges);
 	free(list);
 	return good;
@@ -115,7 +115,8 @@ static void leave_namespaces(void)
 
 	if (init < 0)
 		return;
-	if (setns(init, CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) ||
+	if (setns(init,
+		  CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) ||
 	    chdir("/"))
 		fputs("ooh-holder stays in the namespaces of criu\n", stderr);
 	close(init);
@@ -164,8 +165,7 @@ static int hold(const char *path)
 	int epoll = epoll_create1(EPOLL_CLOEXEC), i, n;
 	struct stat socket;
 
-	if (epoll < 0 || stat(path, &socket) ||
-	    epoll_ctl(epoll, EPOLL_CTL_ADD, HOLD_FD, &event))
+	if (epoll < 0 || stat(path, &socket) || epoll_ctl(epoll, EPOLL_CTL_ADD, HOLD_FD, &event))
 		return 1;
 	leave_namespaces();
 	held_watch(epoll);
@@ -222,7 +222,8 @@ static int let_go(struct hold_client *c, const char *whom)
 	long pid = strcmp(whom, "all") ? strtol(whom, &end, 10) : 0;
 
 	if (strcmp(whom, "all") && (end == whom || *end || pid < 1 || pid > 0x7fffffff)) {
-		fprintf(stderr, "ooh-holder: \"%s\" is neither the number of a process nor all\n", whom);
+		fprintf(stderr, "ooh-holder: \"%s\" is neither the number of a process nor all\n",
+			whom);
 		return 2;
 	}
 	if (!hold_call(c, HOLD_RELEASE, pid, "", NULL, &reply, NULL))

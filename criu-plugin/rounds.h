@@ -10,7 +10,7 @@
 #include "token.h"
 
 #define ROUNDS_KEPT  16
-#define MARKS_KEPT   256     /* an older mark is not recognized: all is dirty */
+#define MARKS_KEPT   256	/* an older mark is not recognized: all is dirty */
 #define ROUND_RANGES (1u << 20) /* more in one entry: all is dirty */
 
 struct round {

@@ -209,7 +209,8 @@ bool chain_check(int dir, long n, char *why, size_t size)
 static int write_owner(int dir, const char *name, long n, const char *owner)
 {
 	char path[2 * NAME_LEN], text[2 * OWNER_LEN];
-	int len = snprintf(text, sizeof(text), "number %ld\nprocess %s\nend\n", n, owner), fd, rc = 0;
+	int len = snprintf(text, sizeof(text), "number %ld\nprocess %s\nend\n", n, owner), fd,
+	    rc = 0;
 
 	snprintf(path, sizeof(path), "%s/" OWN, name);
 	fd = openat(dir, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -287,9 +288,12 @@ int chain_finish(int dir, long n, long parent)
 /* What criu and ooh make in a folder of images, all of it files and one symbolic link. */
 static bool is_made(const char *name)
 {
-	static const char *const names[] = { MARK,	   NEW,	       LOG,	       CHECKSUMS,
-					     "ooh-marks",  "parent",   "stats-dump",   "stats-restore",
-					     "irmap-cache", "restored.pid" };
+	static const char *const names[] = { MARK,	    NEW,
+					     LOG,	    CHECKSUMS,
+					     "ooh-marks",   "parent",
+					     "stats-dump",  "stats-restore",
+					     "irmap-cache", "restored.pid",
+					     "criu-options" };
 	size_t i, n = strlen(name);
 
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)

@@ -23,7 +23,7 @@
 #endif
 
 #define LONGEST_CHAIN 4000
-#define HOPELESS    3
+#define HOPELESS      3
 
 static volatile sig_atomic_t stop_now, asked;
 
@@ -48,8 +48,7 @@ static int check_tracking(const struct job *j)
 static int dump(const struct job *j, long n, long parent)
 {
 	const char *argv[16 + MAX_OPTIONS] = {
-		NULL, "dump",	     "--leave-running", "--images-dir",
-		".",  "--verbosity=2", "-t"
+		NULL, "dump", "--leave-running", "--images-dir", ".", "--verbosity=2", "-t"
 	};
 	char name[NAME_LEN], pid[16], prev[NAME_LEN + 4], up[NAME_LEN];
 	int argc = 7;
@@ -115,7 +114,9 @@ static int set_owner(struct job *j)
 	if (f)
 		fclose(f);
 	if (!boot[0] || !at ||
-	    sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+	    sscanf(at + 1,
+		   " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d "
+		   "%llu",
 		   &start) != 1)
 		return -ESRCH;
 	snprintf(j->owner, sizeof(j->owner), "%s %d %llu", boot, j->pid, start);
@@ -157,6 +158,8 @@ static long one_more(struct job *j, long parent)
 	rc = dump(j, n, parent);
 	if (rc > 0)
 		criu_say_why(j, name, what, rc);
+	if (!rc)
+		rc = criu_remember(j, name);
 	if (!rc)
 		rc = chain_finish(j->dir, n, parent);
 	if (!rc) {
@@ -283,20 +286,10 @@ static int keep_going(struct job *j)
 	return ended(j, 0) ? status_of(j) : ST_OK;
 }
 
-static int open_folder(struct job *j, int create)
-{
-	j->dir = chain_open(j->path, create);
-	if (j->dir == -EBUSY)
-		say("%s is in use by another ooh", j->path);
-	else if (j->dir < 0)
-		say("%s: %s", j->path, strerror(-j->dir));
-	return j->dir < 0 ? ST_CANNOT : ST_OK;
-}
-
 static int checkpoint(struct job *j)
 {
 	struct sigaction sa = { .sa_handler = on_signal };
-	int rc = open_folder(j, 1);
+	int rc = job_open_folder(j, 1);
 
 	if (rc)
 		return rc;
@@ -337,82 +330,6 @@ static int checkpoint(struct job *j)
 	return keep_going(j);
 }
 
-/* ---- restore */
-
-/* The newest one that is whole. Says what is wrong with those that are newer. */
-static long choose(const struct job *j)
-{
-	long n, last = chain_marked(j->dir), newest = chain_newest(j->dir);
-	char why[512];
-
-	for (n = last; n != NO_CHECKPOINT; n--) {
-		if (chain_check(j->dir, n, why, sizeof(why)))
-			return n;
-		if (n <= newest || n == last)
-			say("checkpoint %ld cannot be used: %s", n, why);
-	}
-	return NO_CHECKPOINT;
-}
-
-static int restore_in(struct job *j, const char *work)
-{
-	char name[NAME_LEN], pidfile[PATH_MAX], log[PATH_MAX], pid[16] = "?";
-	const char *argv[16 + MAX_OPTIONS] = { NULL, "restore", "--restore-detached", "-D", ".",
-					       "-v2", "-W", work, "--pidfile", pidfile };
-	int rc, argc = 10;
-	long n = choose(j);
-	FILE *f;
-
-	if (n == NO_CHECKPOINT) {
-		say("%s holds no complete checkpoint", j->path);
-		return ST_CANNOT;
-	}
-	chain_name(name, n);
-	snprintf(pidfile, sizeof(pidfile), "%s/restored.pid", work);
-	snprintf(log, sizeof(log), "%s/" OUTPUT, work);
-	j->log = log;
-	if (!criu_wants(j, "--tcp-established"))
-		argv[argc++] = "--tcp-close";
-	criu_add_options(j, argv, argc);
-	rc = criu_run(j, name, argv);
-	if (rc > 0)
-		criu_say_why(j, name, "restore", rc);
-	else if (rc)
-		say("restore: %s", strerror(-rc));
-	j->log = NULL;
-	if (rc)
-		return rc == 127 ? ST_NO_CRIU : ST_CANNOT;
-	f = fopen(pidfile, "re");
-	if (f && fscanf(f, "%15s", pid) != 1)
-		strcpy(pid, "?");
-	if (f)
-		fclose(f);
-	printf("checkpoint %ld: process %s\n", n, pid);
-	unlink(pidfile);
-	unlink(log);
-	snprintf(log, sizeof(log), "%s/stats-restore", work);
-	unlink(log);
-	return ST_OK;
-}
-
-/* criu writes into a folder of its own: the images stay as they are, and may be read-only. */
-static int restore(struct job *j)
-{
-	char work[] = "/tmp/ooh-restore.XXXXXX";
-	int rc = open_folder(j, 0);
-
-	if (rc)
-		return rc;
-	if (!mkdtemp(work)) {
-		say("%s: %s", work, strerror(errno));
-		return ST_CANNOT;
-	}
-	rc = restore_in(j, work);
-	/* with a log in it, it stays */
-	rmdir(work);
-	return rc;
-}
-
 /* ---- arguments */
 
 #define OPT_LAST 256
@@ -420,17 +337,12 @@ static int restore(struct job *j)
 static const struct argp_option checkpoint_options[] = {
 	{ "every", 'e', "SECONDS", 0, "between two checkpoints (60)", 0 },
 	{ "length", 'l', "N", 0, "checkpoints in a chain, then one holds everything (16)", 0 },
-	{ "rounds", 'n', "N", 0, "end after so many, failed ones included; the process runs on", 0 },
+	{ "rounds", 'n', "N", 0, "end after so many, failed ones included; the process runs on",
+	  0 },
 	{ "last", OPT_LAST, NULL, 0, "one more at SIGINT, SIGTERM or SIGHUP, before it ends", 0 },
 	{ "backend", 'b', "BACKEND", 0, "the tracker; default: the best for this", 0 },
 	{ "pid", 'p', "PID", 0, "a process that runs already", 0 },
-	{ "criu", 'c', "OPTION", 0, "one more option for criu dump; may be repeated", 0 },
-	{ 0 },
-};
-
-static const struct argp_option restore_options[] = {
-	{ "criu", 'c', "OPTION", 0, "one more option for criu restore; may be repeated", 0 },
-	{ 0 },
+	COMMON_OPTIONS,
 };
 
 static double real(struct argp_state *state, const char *text)
@@ -462,31 +374,6 @@ static void check_backend(struct argp_state *state, const char *name)
 		if (!strcmp(v[i].name, name))
 			return;
 	argp_error(state, "there is no backend \"%s\"; see ooh backends", name);
-}
-
-static error_t parse_common(int key, char *arg, struct argp_state *state)
-{
-	struct job *j = state->input;
-
-	switch (key) {
-	case 'c':
-		if (j->ncriu_options == MAX_OPTIONS)
-			argp_error(state, "too many options for criu");
-		if (criu_refused(arg))
-			argp_error(state, "-c %s: ooh needs this to be its own choice", arg);
-		j->criu_options[j->ncriu_options++] = arg;
-		return 0;
-	case ARGP_KEY_ARG:
-		if (j->path)
-			return ARGP_ERR_UNKNOWN;
-		j->path = arg;
-		return 0;
-	case ARGP_KEY_END:
-		if (!j->path)
-			argp_error(state, "in which folder are the checkpoints?");
-		return 0;
-	}
-	return ARGP_ERR_UNKNOWN;
 }
 
 static error_t parse_checkpoint(int key, char *arg, struct argp_state *state)
@@ -521,14 +408,7 @@ static error_t parse_checkpoint(int key, char *arg, struct argp_state *state)
 			argp_error(state, "either -p PID or a command is needed");
 		break;
 	}
-	return parse_common(key, arg, state);
-}
-
-static error_t parse_restore(int key, char *arg, struct argp_state *state)
-{
-	if (key == ARGP_KEY_ARGS)
-		argp_error(state, "too many arguments: %s", state->argv[state->next]);
-	return parse_common(key, arg, state);
+	return job_parse(key, arg, state);
 }
 
 static const struct argp checkpoint_argp = {
@@ -538,25 +418,10 @@ static const struct argp checkpoint_argp = {
 	.doc = "Keeps incremental checkpoints of a process, made by criu, in DIR.",
 };
 
-static const struct argp restore_argp = {
-	.options = restore_options,
-	.parser = parse_restore,
-	.args_doc = "DIR",
-	.doc = "Brings back the last complete checkpoint in DIR.",
-};
-
 int cmd_checkpoint(int argc, char **argv)
 {
-	struct job j = { .every = 60, .length = 16, .pidfd = -1 };
+	struct job j = { .every = 60, .limit = LIMIT_S, .length = 16, .pidfd = -1 };
 
 	argp_parse(&checkpoint_argp, argc, argv, ARGP_IN_ORDER, NULL, &j);
 	return checkpoint(&j);
-}
-
-int cmd_restore(int argc, char **argv)
-{
-	struct job j = { .pidfd = -1 };
-
-	argp_parse(&restore_argp, argc, argv, ARGP_IN_ORDER, NULL, &j);
-	return restore(&j);
 }

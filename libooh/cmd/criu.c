@@ -2,13 +2,32 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "cmd.h"
 #include "criu.h"
+
+/* Whether the child ends within the limit. */
+static bool ends_in_time(pid_t child, long seconds)
+{
+	uint64_t until = now_ns() + seconds * 1000000000ull, now;
+	struct pollfd fd = { .fd = syscall(SYS_pidfd_open, child, 0), .events = POLLIN };
+	bool ends = fd.fd < 0;
+
+	while (!ends && (now = now_ns()) < until)
+		ends = poll(&fd, 1,
+			    (until - now) / 1000000 > 60000 ? 60000 : (until - now) / 1000000 + 1) >
+		       0;
+	if (fd.fd >= 0)
+		close(fd.fd);
+	return ends;
+}
 
 /* Runs criu with its output in the file log of the folder; its status, or -errno. */
 int criu_run(const struct job *j, const char *folder, const char **argv)
@@ -16,13 +35,14 @@ int criu_run(const struct job *j, const char *folder, const char **argv)
 	const char *criu = getenv("OOH_CRIU") ?: "criu";
 	char path[PATH_MAX];
 	int status, out;
+	bool late = false;
 	pid_t child;
 
 	argv[0] = criu;
 	snprintf(path, sizeof(path), "%s/%s", folder, OUTPUT);
-	out = j->log	? open(j->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600) :
-	      folder[0] ? openat(j->dir, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600) :
-			  open("/dev/null", O_WRONLY | O_CLOEXEC);
+	out = j->log	  ? open(j->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600)
+	      : folder[0] ? openat(j->dir, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600)
+			  : open("/dev/null", O_WRONLY | O_CLOEXEC);
 	if (out < 0)
 		return -errno;
 	child = fork();
@@ -43,10 +63,47 @@ int criu_run(const struct job *j, const char *folder, const char **argv)
 		_exit(127);
 	}
 	close(out);
+	if (!ends_in_time(child, j->limit)) {
+		kill(-child, SIGKILL);
+		kill(child, SIGKILL);
+		late = true;
+	}
 	while (waitpid(child, &status, 0) < 0)
 		if (errno != EINTR)
 			return -errno;
+	if (late)
+		return -ETIME;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* What criu's words mean to somebody who does not run criu. */
+static void hint(const char *error)
+{
+	char file[256], comm[32] = "?", path[40], option[64];
+	unsigned long long is, was;
+	const char *at;
+	FILE *f;
+	int pid;
+
+	at = strstr(error, "Can't fork for ");
+	if (at && strstr(at, "File exists") && sscanf(at, "Can't fork for %d", &pid) == 1) {
+		snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+		f = fopen(path, "re");
+		if (f && fscanf(f, "%31[^\n]", comm) != 1)
+			strcpy(comm, "?");
+		if (f)
+			fclose(f);
+		say("process %d (%s) is alive, and the restored one needs its number", pid, comm);
+	}
+	at = strstr(error, "File ");
+	if (at && sscanf(at, "File %255s has bad size %llu (expect %llu)", file, &is, &was) == 3)
+		say("/%s has been written since the checkpoint; \"truncate -s %llu /%s\" gives it "
+		    "the "
+		    "size back that it had, and loses what came later",
+		    file, was, file);
+	at = strstr(error, "--");
+	if (at && sscanf(at, "%63[a-z-]", option) == 1 && option[2])
+		say("that is, for ooh: -c %s", option);
 }
 
 /* The error that criu told first; the others follow from it, most of the time. */
@@ -57,8 +114,8 @@ void criu_say_why(const struct job *j, const char *folder, const char *what, int
 	FILE *f;
 
 	snprintf(path, sizeof(path), "%s/%s", folder, OUTPUT);
-	fd = j->log ? open(j->log, O_RDONLY | O_CLOEXEC) :
-		      openat(j->dir, path, O_RDONLY | O_CLOEXEC);
+	fd = j->log ? open(j->log, O_RDONLY | O_CLOEXEC)
+		    : openat(j->dir, path, O_RDONLY | O_CLOEXEC);
 	f = fd < 0 ? NULL : fdopen(fd, "r");
 	while (f && !error && fgets(line, sizeof(line), f)) {
 		error = strstr(line, "Error");
@@ -74,6 +131,7 @@ void criu_say_why(const struct job *j, const char *folder, const char *what, int
 	/* without such a line (an option that criu does not know) what it said last */
 	error = error ?: line;
 	say("%s: criu ended with %d%s%s", what, status, *error ? ": " : "", error);
+	hint(error);
 	if (j->log)
 		say("%s: its log is %s", what, j->log);
 	else
@@ -94,8 +152,9 @@ void criu_add_options(const struct job *j, const char **argv, int n)
 const char *criu_refused(const char *option)
 {
 	static const char *const words[] = {
-		"--leave-stopped", "-s", "--lazy-pages", "--auto-dedup", "--page-server",
-		"-o", "--log-file", "-D", "--images-dir", "-t", "--tree", "--prev-images-dir",
+		"--leave-stopped", "-s", "--lazy-pages", "--auto-dedup",
+		"--page-server",   "-o", "--log-file",	 "-D",
+		"--images-dir",	   "-t", "--tree",	 "--prev-images-dir",
 	};
 	size_t i;
 
@@ -108,6 +167,62 @@ const char *criu_refused(const char *option)
 	return NULL;
 }
 
+/* What was needed to dump and is to restore; one word each, with the same meaning for both. */
+static bool is_remembered(const char *option)
+{
+	static const char *const words[] = {
+		"--shell-job",	"-j", "--tcp-established", "--ext-unix-sk", "-x",
+		"--file-locks", "-l", "--allow-uprobes",
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (!strcmp(option, words[i]))
+			return true;
+	return false;
+}
+
+/* Puts the options that a restore needs into the folder. 0 or -errno. */
+int criu_remember(const struct job *j, const char *folder)
+{
+	char path[2 * NAME_LEN];
+	int i, fd, rc;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/" OPTIONS, folder);
+	fd = openat(j->dir, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	f = fd < 0 ? NULL : fdopen(fd, "w");
+	if (!f)
+		return -errno;
+	for (i = 0; i < j->ncriu_options; i++)
+		if (is_remembered(j->criu_options[i]))
+			fprintf(f, "%s\n", j->criu_options[i]);
+	rc = ferror(f) ? -EIO : 0;
+	return fclose(f) && !rc ? -errno : rc;
+}
+
+/* Adds them to those of the user. */
+void criu_recall(struct job *j, const char *folder)
+{
+	char path[2 * NAME_LEN], line[64];
+	int fd;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/" OPTIONS, folder);
+	fd = openat(j->dir, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	f = fd < 0 ? NULL : fdopen(fd, "r");
+	while (f && fgets(line, sizeof(line), f) && j->ncriu_options < MAX_OPTIONS) {
+		line[strcspn(line, "\n")] = '\0';
+		if (!is_remembered(line) || criu_wants(j, line))
+			continue;
+		j->criu_options[j->ncriu_options] = strdup(line);
+		if (j->criu_options[j->ncriu_options])
+			j->ncriu_options++;
+	}
+	if (f)
+		fclose(f);
+}
+
 bool criu_wants(const struct job *j, const char *option)
 {
 	int i;
@@ -116,4 +231,45 @@ bool criu_wants(const struct job *j, const char *option)
 		if (!strcmp(j->criu_options[i], option))
 			return true;
 	return false;
+}
+
+int job_open_folder(struct job *j, int create)
+{
+	j->dir = chain_open(j->path, create);
+	if (j->dir == -EBUSY)
+		say("%s is in use by another ooh", j->path);
+	else if (j->dir < 0)
+		say("%s: %s", j->path, strerror(-j->dir));
+	return j->dir < 0 ? ST_CANNOT : ST_OK;
+}
+
+error_t job_parse(int key, char *arg, struct argp_state *state)
+{
+	struct job *j = state->input;
+	char *end;
+
+	switch (key) {
+	case 'c':
+		if (j->ncriu_options == MAX_OPTIONS)
+			argp_error(state, "too many options for criu");
+		if (criu_refused(arg))
+			argp_error(state, "-c %s: ooh needs this to be its own choice", arg);
+		j->criu_options[j->ncriu_options++] = arg;
+		return 0;
+	case OPT_LIMIT:
+		j->limit = strtol(arg, &end, 10);
+		if (end == arg || *end || j->limit < 1 || j->limit > 1000000)
+			argp_error(state, "--limit: \"%s\" is no number of seconds", arg);
+		return 0;
+	case ARGP_KEY_ARG:
+		if (j->path)
+			return ARGP_ERR_UNKNOWN;
+		j->path = arg;
+		return 0;
+	case ARGP_KEY_END:
+		if (!j->path)
+			argp_error(state, "in which folder are the checkpoints?");
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
 }

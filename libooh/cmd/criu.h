@@ -3,16 +3,26 @@
 #ifndef OOH_CRIU_H
 #define OOH_CRIU_H
 
+#include <argp.h>
 #include <stdbool.h>
 #include <sys/types.h>
 #include "chain.h"
 
 #define MAX_OPTIONS 32
 #define OUTPUT	    "criu.log"
+#define OPTIONS	    "criu-options"
+#define LIMIT_S	    3600
+#define OPT_LIMIT   257
+
+#define COMMON_OPTIONS                                                                            \
+	{ "criu", 'c', "OPTION", 0, "one more option for criu; may be repeated", 0 },             \
+	{ "limit", OPT_LIMIT, "SECONDS", 0, "end a criu that takes longer (3600)", 0 },           \
+	{ 0 }
 
 struct job {
 	const char *path, *backend;
 	double every;
+	long limit; /* of one criu, in seconds */
 	long length, rounds;
 	pid_t pid;
 	char **cmd;
@@ -31,5 +41,11 @@ void criu_say_why(const struct job *j, const char *folder, const char *what, int
 void criu_add_options(const struct job *j, const char **argv, int n);
 const char *criu_refused(const char *option);
 bool criu_wants(const struct job *j, const char *option);
+int criu_remember(const struct job *j, const char *folder);
+void criu_recall(struct job *j, const char *folder);
+
+/* Both commands' */
+int job_open_folder(struct job *j, int create);
+error_t job_parse(int key, char *arg, struct argp_state *state);
 
 #endif

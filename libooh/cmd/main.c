@@ -181,8 +181,8 @@ static const char usage[] =
 	"       ooh top    [-b BACKEND] [-i MS] [-n ROUNDS] [--batch | --json]\n"
 	"                  (-p PID[,PID...] | -- COMMAND...)\n"
 	"       ooh checkpoint [-e SECONDS] [-l N] [-n N] [--last] [-b BACKEND]\n"
-	"                  [-c OPTION]... DIR (-p PID | -- COMMAND...)\n"
-	"       ooh restore [-c OPTION]... DIR\n"
+	"                  [--limit SECONDS] [-c OPTION]... DIR (-p PID | -- COMMAND...)\n"
+	"       ooh restore [--limit SECONDS] [-c OPTION]... DIR\n"
 	"       ooh --help | --version | SUBCOMMAND --help\n";
 
 int main(int argc, char **argv)

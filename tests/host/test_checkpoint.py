@@ -19,6 +19,8 @@ check) exit ${CHECK:-0} ;;
 restore)
 	pwd -P >"$WHERE"
 	echo "$@" >"$WHERE.arguments"
+	[ -z "$HANG" ] || { setsid sh -c 'echo $$ >"$HANG"; exec sleep 1000' & sleep 1000; }
+	[ -z "$SAYS" ] || { echo "$SAYS"; exit 1; }
 	while [ $# -gt 0 ]; do [ "$1" != --pidfile ] || echo 4711 >"$2"; shift; done
 	exit 0 ;;
 esac
@@ -219,11 +221,45 @@ def test_options_of_criu(tmp_path, env):
     assert "--tcp-close" not in (d / "000001" / "arguments.img").read_text()
     ooh("restore", "-c", "--tcp-established", d, env=env)
     assert "--tcp-close" not in (tmp_path / "where.arguments").read_text()
+    checkpoint(d, env, rounds=1)
     restored(d, env, tmp_path)
     assert "--tcp-close" in (tmp_path / "where.arguments").read_text()
     for option in ("--leave-stopped", "--auto-dedup", "-o", "--log-file=x"):
         r = ooh("checkpoint", "-c", option, d, "-p", os.getpid(), env=env)
         assert r.returncode == 2 and option in r.stderr
+
+
+def test_options_are_remembered(tmp_path, env):
+    d = tmp_path / "c"
+    checkpoint(d, env, "-c", "--shell-job", "-c", "--ghost-limit=9", rounds=1)
+    restored(d, env, tmp_path)
+    given = (tmp_path / "where.arguments").read_text()
+    assert "--shell-job" in given and "--ghost-limit" not in given
+
+
+@pytest.mark.parametrize("criu, ours", [
+    ("Error (criu/pstree.c:305): A session leader of 7(7) is outside of its pid namespace. Consider using --shell-job option", "-c --shell-job"),
+    (f"Error (criu/cr-restore.c:1237): Can't fork for {os.getpid()}: File exists", f"process {os.getpid()} (.*) is alive"),
+    ("Error (criu/files-reg.c:2175): File tmp/out.log has bad size 120 (expect 75)", '"truncate -s 75 /tmp/out.log"'),
+    ("criu: unrecognized option '--nosuch'", "-c --nosuch"),
+])
+def test_what_criu_says_is_translated(tmp_path, env, criu, ours):
+    checkpoint(tmp_path / "c", env, rounds=1)
+    r = ooh("restore", tmp_path / "c", env={**env, "SAYS": criu})
+    assert r.returncode == 3 and criu in r.stderr
+    assert re.search(ours, r.stderr)
+    log = re.search(r"its log is (\S+)", r.stderr).group(1)
+    assert criu in open(log).read()
+    shutil.rmtree(os.path.dirname(log))
+
+
+def test_a_restore_has_a_limit(tmp_path, env):
+    checkpoint(tmp_path / "c", env, rounds=1)
+    r = ooh("restore", "--limit", "1", tmp_path / "c", env={**env, "HANG": str(tmp_path / "hung")}, timeout=30)
+    assert r.returncode == 3 and "took too long" in r.stderr
+    # what it had made is gone, too
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "hung").read_text()), 0)
 
 
 def test_it_says_what_is_not_incremental(tmp_path, env):

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* ooh restore: brings a process back, from images that are checked first. */
+#include <argp.h>
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "cmd.h"
+#include "criu.h"
+
+/* What a criu that was ended left half way is ours by then. */
+static void end_children(void)
+{
+	char path[64];
+	int pid, tries;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
+	for (tries = 0; tries < 1000; tries++) {
+		f = fopen(path, "re");
+		while (f && fscanf(f, "%d", &pid) == 1)
+			kill(pid, SIGKILL);
+		if (f)
+			fclose(f);
+		/* their own come to us when they are gone */
+		if (waitpid(-1, NULL, WNOHANG) < 0)
+			return;
+		poll(NULL, 0, 5);
+	}
+}
+
+/* The newest one that is whole. Says what is wrong with those that are newer. */
+static long choose(const struct job *j)
+{
+	long n, last = chain_marked(j->dir), newest = chain_newest(j->dir);
+	char why[512];
+
+	for (n = last; n != NO_CHECKPOINT; n--) {
+		if (chain_check(j->dir, n, why, sizeof(why)))
+			return n;
+		if (n <= newest || n == last)
+			say("checkpoint %ld cannot be used: %s", n, why);
+	}
+	return NO_CHECKPOINT;
+}
+
+static int restore_in(struct job *j, const char *work)
+{
+	char name[NAME_LEN], pidfile[PATH_MAX], log[PATH_MAX], pid[16] = "?";
+	const char *argv[16 + MAX_OPTIONS] = { NULL,   "restore", "--restore-detached",
+					       "-D",   ".",	  "-v2",
+					       "-W",   work,	  "--pidfile",
+					       pidfile };
+	int rc, argc = 10;
+	long n = choose(j);
+	FILE *f;
+
+	if (n == NO_CHECKPOINT) {
+		say("%s holds no complete checkpoint", j->path);
+		return ST_CANNOT;
+	}
+	chain_name(name, n);
+	criu_recall(j, name);
+	snprintf(pidfile, sizeof(pidfile), "%s/restored.pid", work);
+	snprintf(log, sizeof(log), "%s/" OUTPUT, work);
+	j->log = log;
+	if (!criu_wants(j, "--tcp-established"))
+		argv[argc++] = "--tcp-close";
+	criu_add_options(j, argv, argc);
+	rc = criu_run(j, name, argv);
+	if (rc > 0)
+		criu_say_why(j, name, "restore", rc);
+	else if (rc)
+		say("restore: %s",
+		    rc == -ETIME ? "criu took too long (--limit) and was ended" : strerror(-rc));
+	if (rc == -ETIME)
+		end_children();
+	j->log = NULL;
+	if (rc)
+		return rc == 127 ? ST_NO_CRIU : ST_CANNOT;
+	f = fopen(pidfile, "re");
+	if (f && fscanf(f, "%15s", pid) != 1)
+		strcpy(pid, "?");
+	if (f)
+		fclose(f);
+	printf("checkpoint %ld: process %s\n", n, pid);
+	unlink(pidfile);
+	unlink(log);
+	snprintf(log, sizeof(log), "%s/stats-restore", work);
+	unlink(log);
+	return ST_OK;
+}
+
+/* criu writes into a folder of its own: the images stay as they are, and may be read-only. */
+static int restore(struct job *j)
+{
+	char work[] = "/tmp/ooh-restore.XXXXXX";
+	int rc = job_open_folder(j, 0);
+
+	/* for end_children() */
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	if (rc)
+		return rc;
+	if (!mkdtemp(work)) {
+		say("%s: %s", work, strerror(errno));
+		return ST_CANNOT;
+	}
+	rc = restore_in(j, work);
+	/* with a log in it, it stays */
+	rmdir(work);
+	return rc;
+}
+
+static const struct argp_option restore_options[] = {
+	COMMON_OPTIONS,
+};
+
+static error_t parse_restore(int key, char *arg, struct argp_state *state)
+{
+	if (key == ARGP_KEY_ARGS)
+		argp_error(state, "too many arguments: %s", state->argv[state->next]);
+	return job_parse(key, arg, state);
+}
+
+static const struct argp restore_argp = {
+	.options = restore_options,
+	.parser = parse_restore,
+	.args_doc = "DIR",
+	.doc = "Brings back the last complete checkpoint in DIR.",
+};
+
+int cmd_restore(int argc, char **argv)
+{
+	struct job j = { .pidfd = -1, .limit = LIMIT_S };
+
+	argp_parse(&restore_argp, argc, argv, ARGP_IN_ORDER, NULL, &j);
+	return restore(&j);
+}
