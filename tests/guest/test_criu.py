@@ -31,6 +31,12 @@ def test_without_the_module_it_says_so(module):
     assert "ooh-marks" not in out
 
 
+def test_the_synopsis_runs_as_printed(vm):
+    page = (TOP / "criu-plugin" / "ooh-criu.7").read_text()
+    lines = page.split(".SH SYNOPSIS\n.nf\n")[1].split(".fi")[0].replace("\\fIPID\\fR", "$PID").replace("\\-", "-")
+    vm.good("setsid sleep 1000 </dev/null >/dev/null 2>&1 & PID=$!; sleep 0.5; set -e;" + "\n" + lines + "kill -0 $PID; kill -KILL $PID")
+
+
 def test_over_rpc(vm):
     """criu swrk, as runc, podman, LXC and libcriu use criu; the holder can be asked meanwhile, and told to let go."""
     out = vm.good("setsid /usr/lib/ooh/tests/changers store </dev/null >/dev/null 2>&1 & p=$!; sleep 0.5; mkdir 1 2 3 4;"
