@@ -251,7 +251,12 @@ static int keep_going(struct job *j)
 	int length = 0, failures = 0;
 
 	while (wait_for(j, done ? j->every : 0)) {
-		bool first = last == NO_CHECKPOINT || length >= j->length || !j->tracked;
+		bool first;
+
+		/* somebody took it away, or the machine was set back to when it was there */
+		if (last != NO_CHECKPOINT && !chain_length(j->dir, last))
+			last = NO_CHECKPOINT;
+		first = last == NO_CHECKPOINT || length >= j->length || !j->tracked;
 
 		n = next_one(j, last, first);
 		if (ended(j, 0))

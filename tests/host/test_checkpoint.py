@@ -229,6 +229,18 @@ def test_options_of_criu(tmp_path, env):
         assert r.returncode == 2 and option in r.stderr
 
 
+def test_the_last_one_is_taken_away(tmp_path, env):
+    d = tmp_path / "c"
+    p = subprocess.Popen([OOH, "checkpoint", "-e", "1000", "-n", "2", str(d), "-p", str(os.getpid())],
+                         env=env, stdout=subprocess.PIPE, text=True)
+    assert p.stdout.readline().startswith("checkpoint 1: ")
+    shutil.rmtree(d / "000001")
+    p.send_signal(signal.SIGUSR1)
+    out, _ = p.communicate(timeout=20)
+    assert p.returncode == 0 and "everything" in out
+    assert restored(d, env, tmp_path) == 1
+
+
 def test_options_are_remembered(tmp_path, env):
     d = tmp_path / "c"
     checkpoint(d, env, "-c", "--shell-job", "-c", "--ghost-limit=9", rounds=1)
