@@ -191,10 +191,6 @@ int target_hold(struct target *t)
 	rc = stop_process(&t->stop, t->pid);
 	if (!rc)
 		t->held = true;
-	if (t->stop.ended) {
-		t->status_known = true;
-		t->status = t->stop.status;
-	}
 	if (rc == -ESRCH)
 		note_end(t);
 	return rc;

@@ -17,6 +17,7 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include "proc.h"
 #include "remote.h"
 #include "stop.h"
 #include "vmas.h"
@@ -35,12 +36,7 @@
 
 static int open_mem(pid_t pid)
 {
-	char path[40];
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	return proc_open(pid, "mem", O_RDONLY);
 }
 
 static uint64_t find_in(int mem, const struct vma *vma)
@@ -113,7 +109,7 @@ static void abort_rseq(struct remote *r, pid_t pid)
 }
 
 /*
- * The main thread of pid must be in a ptrace stop of the calling thread.
+ * The main thread of pid, or another one if it has ended, must be in a ptrace stop of the calling thread.
  * ENOEXEC: no syscall instruction found, or not a 64-bit program.
  */
 int remote_begin(struct remote *r, pid_t pid)
@@ -121,16 +117,18 @@ int remote_begin(struct remote *r, pid_t pid)
 	uint64_t all = ~UINT64_C(0);
 	int rc;
 
-	*r = (struct remote){ .tid = pid };
-	if (ptrace(PTRACE_GETREGS, pid, 0, &r->regs))
+	*r = (struct remote){ .pid = pid, .tid = proc_thread(pid) };
+	if (!r->tid)
+		return -ESRCH;
+	if (ptrace(PTRACE_GETREGS, r->tid, 0, &r->regs))
 		return -errno;
 	if (r->regs.cs != CS_64BIT)
 		return -ENOEXEC;
 	rc = find_insn(r, pid);
 	if (rc)
 		return rc;
-	if (ptrace(PTRACE_GETSIGMASK, pid, sizeof(r->sigmask), &r->sigmask) ||
-	    ptrace(PTRACE_SETSIGMASK, pid, sizeof(all), &all))
+	if (ptrace(PTRACE_GETSIGMASK, r->tid, sizeof(r->sigmask), &r->sigmask) ||
+	    ptrace(PTRACE_SETSIGMASK, r->tid, sizeof(all), &all))
 		return -errno;
 	abort_rseq(r, pid);
 	return 0;
@@ -139,26 +137,23 @@ int remote_begin(struct remote *r, pid_t pid)
 static int step(struct remote *r)
 {
 	struct timespec pause = { .tv_nsec = 20000 };
-	int status, left = STOP_LIMIT_MS;
-	pid_t rc;
+	int status, rc, left = STOP_LIMIT_MS;
 
 	if (ptrace(PTRACE_SINGLESTEP, r->tid, 0, 0))
 		return -errno;
 	for (;;) {
-		rc = waitpid(r->tid, &status, __WALL | WNOHANG);
-		if (rc < 0 && errno != EINTR)
-			return -errno;
-		if (rc == r->tid)
+		rc = stop_next(r->pid, r->tid, &status);
+		if (rc < 0)
+			return rc;
+		if (rc)
 			break;
 		if (!left--)
 			return -ETIMEDOUT;
 		nanosleep(&pause, NULL);
 		pause.tv_nsec = 1000000;
 	}
-	if (!WIFSTOPPED(status))
-		return -ESRCH;
-	if (WSTOPSIG(status) != SIGTRAP && !(status >> 16))
-		r->pending = WSTOPSIG(status);
+	if (status != SIGTRAP && !(status >> 8))
+		r->pending = status;
 	return 0;
 }
 
@@ -196,6 +191,6 @@ int remote_end(struct remote *r)
 	    ptrace(PTRACE_SETSIGMASK, r->tid, sizeof(r->sigmask), &r->sigmask))
 		rc = -errno;
 	if (r->pending)
-		syscall(SYS_tgkill, r->tid, r->tid, r->pending);
+		syscall(SYS_tgkill, r->pid, r->tid, r->pending);
 	return rc;
 }

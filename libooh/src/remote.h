@@ -9,7 +9,7 @@
 #include <sys/user.h>
 
 struct remote {
-	pid_t tid;
+	pid_t pid, tid;
 	uint64_t insn;		      /* a syscall instruction of the process */
 	struct user_regs_struct regs; /* to be restored, as is the next */
 	uint64_t sigmask;

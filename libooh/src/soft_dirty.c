@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include "backend.h"
 #include "pagemap.h"
+#include "proc.h"
 #include "stop.h"
 #include "vmas.h"
 
@@ -52,13 +53,10 @@ static int soft_probe(char *why, size_t size)
 
 static int clear_bits(pid_t pid)
 {
-	char path[40];
-	int fd, rc = 0;
+	int fd = proc_open(pid, "clear_refs", O_WRONLY), rc = 0;
 
-	snprintf(path, sizeof(path), "/proc/%d/clear_refs", pid);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
-		return errno == ENOENT ? -ESRCH : -errno;
+		return fd;
 	if (write(fd, "4", 1) != 1)
 		rc = -errno;
 	close(fd);
@@ -66,8 +64,9 @@ static int clear_bits(pid_t pid)
 }
 
 /* With the process stopped */
-static int read_and_clear(struct ooh_tracker *t)
+static int read_and_clear(void *arg)
 {
+	struct ooh_tracker *t = arg;
 	struct soft *s = t->priv;
 	int fd, rc;
 	size_t i;
@@ -88,17 +87,15 @@ static int read_and_clear(struct ooh_tracker *t)
 
 static int soft_round(struct ooh_tracker *t)
 {
-	struct stop s;
+	bool stopped;
 	int rc;
 
 	if (t->flags & OOH_STOPPED)
 		return read_and_clear(t);
-	rc = stop_process(&s, t->pid);
-	if (rc)
+	rc = stop_and_do(t->pid, read_and_clear, t, &stopped);
+	if (rc && !stopped)
 		return backend_why(t->reason, sizeof(t->reason), rc, "stopping process %d: %s",
-				   t->pid, strerror(-rc));
-	rc = read_and_clear(t);
-	stop_resume(&s);
+				   t->pid, strerrordesc_np(-rc));
 	return rc;
 }
 

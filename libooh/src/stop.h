@@ -13,13 +13,15 @@ struct stop {
 	pid_t pid;
 	pid_t *tids;
 	size_t n, cap;
-	bool ended; /* the process ended meanwhile; its wait status was consumed: */
-	int status;
+	long limit; /* by the clock: all threads are to have stopped */
+	bool ended; /* the process ended meanwhile; its status is still its parent's to take */
 };
 
 int stop_process(struct stop *s, pid_t pid);
 int stop_adopt(struct stop *s, pid_t pid);
 int stop_wait(struct stop *s, pid_t tid);
+int stop_next(pid_t pid, pid_t tid, int *status);
+int stop_and_do(pid_t pid, int (*work)(void *arg), void *arg, bool *stopped);
 void stop_resume(struct stop *s);
 
 #endif

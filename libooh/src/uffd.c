@@ -17,8 +17,14 @@
 #include "stop.h"
 #include "uffd.h"
 
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
 #ifndef SYS_pidfd_getfd
 #define SYS_pidfd_getfd 438
+#endif
+#ifndef PIDFD_THREAD
+#define PIDFD_THREAD O_EXCL /* Linux 6.9 */
 #endif
 
 static int handshake(int fd, uint64_t features)
@@ -71,9 +77,32 @@ static bool under_seccomp(pid_t pid)
 	return mode != 0;
 }
 
-/* With the process stopped by this thread. The descriptor, here, or -errno. */
-static int create_there(struct ooh_tracker *t, int flags)
+/* A main thread that has ended has no descriptors any more: then another one's are asked for. */
+static int take_over(const struct ooh_tracker *t, pid_t tid, int there)
 {
+	int pidfd = tid == t->pid ? t->pidfd.fd : syscall(SYS_pidfd_open, tid, PIDFD_THREAD);
+	int fd;
+
+	if (pidfd < 0)
+		return -errno;
+	fd = syscall(SYS_pidfd_getfd, pidfd, there, 0);
+	if (fd < 0)
+		fd = -errno;
+	if (pidfd != t->pidfd.fd)
+		close(pidfd);
+	return fd;
+}
+
+struct creation {
+	struct ooh_tracker *t;
+	int flags;
+};
+
+/* With the process stopped by this thread. The descriptor, here, or -errno. */
+static int create_there(void *arg)
+{
+	const struct creation *c = arg;
+	struct ooh_tracker *t = c->t;
 	struct remote r;
 	long there, rc;
 	int fd = -1;
@@ -83,11 +112,9 @@ static int create_there(struct ooh_tracker *t, int flags)
 		return backend_why(t->reason, sizeof(t->reason), rc,
 				   "process %d cannot be made to call userfaultfd(2): %s", t->pid,
 				   rc == -ENOEXEC ? "not a 64-bit program" : strerrordesc_np(-rc));
-	there = remote_syscall(&r, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | flags, 0, 0);
+	there = remote_syscall(&r, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | c->flags, 0, 0);
 	if (there >= 0) {
-		fd = syscall(SYS_pidfd_getfd, t->pidfd.fd, (int)there, 0);
-		if (fd < 0)
-			fd = -errno;
+		fd = take_over(t, r.tid, there);
 		remote_syscall(&r, SYS_close, there, 0, 0);
 	}
 	rc = remote_end(&r);
@@ -108,7 +135,8 @@ static int create_there(struct ooh_tracker *t, int flags)
 
 int uffd_open(struct ooh_tracker *t, int flags, uint64_t features)
 {
-	struct stop s;
+	struct creation c = { .t = t, .flags = flags };
+	bool stopped;
 	int fd, rc;
 
 	if (t->pid == getpid()) {
@@ -123,16 +151,12 @@ int uffd_open(struct ooh_tracker *t, int flags, uint64_t features)
 				"process %d runs under a seccomp filter, which might not "
 				"let it call userfaultfd(2)",
 				t->pid);
-		if (!(t->flags & OOH_STOPPED)) {
-			rc = stop_process(&s, t->pid);
-			if (rc)
-				return backend_why(t->reason, sizeof(t->reason), rc,
-						   "stopping process %d: %s", t->pid,
-						   strerrordesc_np(-rc));
-		}
-		fd = create_there(t, flags);
-		if (!(t->flags & OOH_STOPPED))
-			stop_resume(&s);
+		fd = t->flags & OOH_STOPPED ? create_there(&c) :
+					      stop_and_do(t->pid, create_there, &c, &stopped);
+		if (fd < 0 && !(t->flags & OOH_STOPPED) && !stopped)
+			return backend_why(t->reason, sizeof(t->reason), fd,
+					   "stopping process %d: %s", t->pid,
+					   strerrordesc_np(-fd));
 		if (fd < 0)
 			return fd;
 	}

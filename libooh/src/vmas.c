@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "mem.h"
+#include "proc.h"
 #include "vmas.h"
 
 /* Two mappings that no tracker can follow and no oracle can read. */
@@ -93,16 +93,15 @@ static int add_lines(struct vmas *out, char *line, size_t *len, size_t size, con
  */
 int vmas_read(pid_t pid, struct vmas *out)
 {
-	char path[40], line[256], part[4096];
+	char line[256], part[4096];
 	size_t len = 0;
 	int rc = 0, fd;
 	ssize_t n;
 
 	out->n = 0;
-	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = proc_open(pid, "maps", O_RDONLY);
 	if (fd < 0)
-		return errno == ENOENT ? -ESRCH : -errno;
+		return fd;
 	while (!rc && (n = read(fd, part, sizeof(part))) != 0) {
 		if (n > 0)
 			rc = add_lines(out, line, &len, sizeof(line), part, n);
