@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 #include <linux/fs.h>
 #include "pagemap.h"
+#include "proc.h"
 
 /* Since Linux 6.7; older headers do not have it. */
 #ifndef PAGEMAP_SCAN
@@ -43,22 +43,24 @@ struct pm_scan_arg {
 
 int pagemap_open(pid_t pid)
 {
-	char path[40];
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return errno == ENOENT ? -ESRCH : -errno;
-	return fd;
+	return proc_open(pid, "pagemap", O_RDONLY);
 }
 
-/* The file stays with the address space of its open, which an exec gives up. */
-bool pagemap_alive(int fd)
+/*
+ * For each round anew: the file stays with the address space of its open. After an exec that
+ * nobody noticed (the old one can live on in a CLONE_VM sibling) it would show memory that is
+ * not the process's; in the new one nothing bears our protection, so everything is written.
+ */
+int pagemap_reopen(struct own_fd *o, pid_t pid)
 {
 	uint64_t word;
+	int rc;
 
-	return pread(fd, &word, sizeof(word), 0) == sizeof(word);
+	own_close(o);
+	rc = own_take(o, pagemap_open(pid));
+	if (rc < 0)
+		return rc;
+	return pread(o->fd, &word, sizeof(word), 0) == sizeof(word) ? 0 : -ESRCH;
 }
 
 /* 1, 0 or -errno */
@@ -113,6 +115,8 @@ int pagemap_scan(int fd, uint64_t start, uint64_t end, bool protect, unsigned in
 
 	while (arg.start < end) {
 		n = ioctl(fd, PAGEMAP_SCAN, &arg);
+		if (n < 0 && errno == EINTR)
+			continue;
 		if (n < 0)
 			return -errno;
 		for (i = 0; i < n; i++) {
@@ -159,6 +163,8 @@ static int read_words(int fd, uint64_t start, uint64_t end, enum dirty_by by, un
 		if (want > sizeof(words) / sizeof(words[0]))
 			want = sizeof(words) / sizeof(words[0]);
 		n = pread(fd, words, want * sizeof(words[0]), start / OOH_PAGE * sizeof(words[0]));
+		if (n < 0 && errno == EINTR)
+			continue;
 		if (n < 0)
 			return -errno;
 		if (n == 0)

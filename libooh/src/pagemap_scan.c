@@ -92,8 +92,9 @@ static int scan_all(struct ooh_tracker *t)
 
 	runs_clear(&s->new);
 	ranges_clear(&s->next_ours);
-	if (!pagemap_alive(s->pagemap.fd))
-		return -ESRCH;
+	rc = pagemap_reopen(&s->pagemap, t->pid);
+	if (rc)
+		return rc;
 	rc = vmas_read(t->pid, &s->vmas);
 	for (i = 0; !rc && i < s->vmas.n; i++)
 		rc = scan_vma(s, &s->vmas.v[i]);
@@ -113,7 +114,7 @@ static int scan_attach(struct ooh_tracker *t)
 	if (!s)
 		return -ENOMEM;
 	s->uffd.fd = s->pagemap.fd = -1;
-	rc = own_take(&s->pagemap, pagemap_open(t->pid));
+	rc = pagemap_reopen(&s->pagemap, t->pid);
 	if (rc >= 0)
 		rc = own_take(&s->uffd, uffd_open(t, UFFD_USER_MODE_ONLY, FEATURES));
 	if (rc >= 0)

@@ -7,16 +7,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "backend.h"
+#include "proc.h"
 #include "vmas.h"
 
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
 #endif
+
+#define RANDOM_BYTES 16
 
 #define API __attribute__((visibility("default")))
 
@@ -28,24 +32,57 @@ static bool ended(const struct ooh_tracker *t)
 }
 
 /*
- * The auxiliary vector holds addresses that the kernel picks at random for
- * each exec. Returns whether it is another one than before.
+ * A failure while a process ends has many names: what it was asked for had no memory any
+ * more. It has none well before its pidfd tells of its end.
+ */
+static bool gone(const struct ooh_tracker *t)
+{
+	struct vmas vmas = { 0 };
+	int rc;
+
+	if (ended(t))
+		return true;
+	rc = vmas_read(t->pid, &vmas);
+	vmas_free(&vmas);
+	return rc == -ESRCH;
+}
+
+static ssize_t read_at(pid_t pid, const char *name, void *buf, size_t size, uint64_t at)
+{
+	int fd = proc_open(pid, name, O_RDONLY);
+	ssize_t n;
+
+	if (fd < 0)
+		return fd;
+	do
+		n = pread(fd, buf, size, at);
+	while (n < 0 && errno == EINTR);
+	close(fd);
+	return n < 0 ? -errno : n;
+}
+
+/*
+ * For each exec the kernel makes 16 random bytes (AT_RANDOM), and picks addresses at random
+ * unless that is turned off. Returns whether these are others than before. A program that
+ * changes the bytes looks as if it had executed another, which costs a round of everything.
  */
 static bool new_address_space(struct ooh_tracker *t)
 {
-	char path[40], ident[sizeof(t->ident)];
-	ssize_t n;
+	uint64_t ident[sizeof(t->ident) / sizeof(uint64_t)] = { 0 };
+	const ssize_t room = sizeof(ident) - RANDOM_BYTES;
+	ssize_t i, n;
 	bool differs;
-	int fd;
 
-	snprintf(path, sizeof(path), "/proc/%d/auxv", t->pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return true;
-	n = read(fd, ident, sizeof(ident));
-	close(fd);
+	n = read_at(t->pid, "auxv", ident, room, 0);
 	if (n < 0)
-		n = 0;
+		return true;
+	n -= n % (2 * sizeof(ident[0]));
+	for (i = 0; i < n / (ssize_t)sizeof(ident[0]); i += 2)
+		if (ident[i] == AT_RANDOM &&
+		    read_at(t->pid, "mem", (char *)ident + n, RANDOM_BYTES, ident[i + 1]) ==
+			    RANDOM_BYTES)
+			break;
+	n += RANDOM_BYTES;
 	differs = (size_t)n != t->ident_len || memcmp(ident, t->ident, n);
 	memcpy(t->ident, ident, n);
 	t->ident_len = n;
@@ -61,6 +98,8 @@ static int attach(struct ooh_tracker *t)
 	for (tries = 0; tries < 8; tries++) {
 		new_address_space(t);
 		rc = t->backend->attach(t);
+		if (rc && gone(t))
+			break;
 		if (rc && !t->reason[0])
 			backend_why(t->reason, sizeof(t->reason), rc, "%s", strerrordesc_np(-rc));
 		if (rc && rc != -ESRCH)
@@ -70,10 +109,10 @@ static int attach(struct ooh_tracker *t)
 		if (!rc)
 			t->backend->detach(t);
 		t->priv = NULL;
-		if (ended(t))
+		if (gone(t))
 			break;
 	}
-	if (ended(t))
+	if (gone(t))
 		backend_why(t->reason, sizeof(t->reason), -ESRCH, "process %d ended", t->pid);
 	else if (!t->reason[0])
 		backend_why(t->reason, sizeof(t->reason), -ESRCH,
@@ -131,7 +170,6 @@ static int open_pidfd(struct ooh_tracker *t)
 static int check_process(struct ooh_tracker *t)
 {
 	struct vmas vmas = { 0 };
-	char path[40];
 	int fd, rc, tgid = t->pid > 0 ? tgid_of(t->pid) : 0;
 
 	if (!tgid)
@@ -144,10 +182,9 @@ static int check_process(struct ooh_tracker *t)
 	if (rc < 0)
 		return backend_why(t->reason, sizeof(t->reason), rc, "process %d: %s", t->pid,
 				   strerrordesc_np(-rc));
-	snprintf(path, sizeof(path), "/proc/%d/mem", t->pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 && (errno == EACCES || errno == EPERM))
-		return not_permitted(t, -errno);
+	fd = proc_open(t->pid, "mem", O_RDONLY);
+	if (fd == -EACCES || fd == -EPERM)
+		return not_permitted(t, fd);
 	if (fd >= 0)
 		close(fd);
 	rc = vmas_read(t->pid, &vmas);
@@ -217,7 +254,7 @@ static int attach_best(struct ooh_tracker *t)
 		if (!rc)
 			return backend_why(t->reason, sizeof(t->reason), 0, "%susing %s", why,
 					   t->backend->name);
-		if (rc == -ESRCH && ended(t))
+		if (rc == -ESRCH && gone(t))
 			return rc;
 		note(why, sizeof(why), t->backend->name, reason);
 	}
@@ -333,15 +370,16 @@ static int collect(struct ooh_tracker *t)
 	if (t->lost || !t->priv)
 		return start_over(t, "the collect before failed");
 	rc = t->backend->collect(t);
-	if (rc && rc != -ESRCH)
-		return rc;
-	if (ended(t))
+	if (rc ? gone(t) : ended(t))
 		return backend_why(t->reason, sizeof(t->reason), -ESRCH, "process %d ended",
 				   t->pid);
-	/* Looked at after the collect, so that an exec during it is seen too. */
-	if (rc || new_address_space(t))
+	/*
+	 * Looked at after the collect, so that an exec during it is seen too. It can be what
+	 * the collect failed of, by whatever name.
+	 */
+	if (new_address_space(t) || rc == -ESRCH)
 		return start_over(t, "the process executed a new program");
-	return 0;
+	return rc;
 }
 
 API ssize_t ooh_collect(struct ooh_tracker *t, unsigned int flags, const struct ooh_range **ranges,
@@ -385,6 +423,8 @@ API int ooh_fd(struct ooh_tracker *t, uint64_t records)
 {
 	int rc;
 
+	if (!t)
+		return -EINVAL;
 	if (!t->backend->lowat)
 		return -EOPNOTSUPP;
 	if (!intact(t))
@@ -424,19 +464,22 @@ API void ooh_close(struct ooh_tracker *t)
 
 API const char *ooh_backend_name(const struct ooh_tracker *t)
 {
-	return t->backend->name;
+	return t ? t->backend->name : "";
 }
 
 API const char *ooh_reason(const struct ooh_tracker *t)
 {
-	return t->reason;
+	return t ? t->reason : "";
 }
 
 API int ooh_stats(struct ooh_tracker *t, struct ooh_stats *stats)
 {
-	struct ooh_stats own = t->stats;
+	struct ooh_stats own;
 	int rc = 0;
 
+	if (!t || !stats)
+		return -EINVAL;
+	own = t->stats;
 	if (t->priv && t->backend->stats && intact(t))
 		rc = t->backend->stats(t, &own);
 	/* These three count what the caller was given, over every re-attach. */

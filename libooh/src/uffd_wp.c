@@ -16,7 +16,9 @@
 #include <string.h>
 #include <unistd.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include "backend.h"
+#include "mem.h"
 #include "pagemap.h"
 #include "uffd.h"
 #include "vmas.h"
@@ -24,7 +26,7 @@
 struct wp {
 	struct own_fd uffd, pagemap, stop;
 	pthread_t thread;
-	bool running;
+	bool *running; /* false in a child by fork(2): the thread is not the child's */
 	uint64_t faults;
 	struct vmas vmas;
 	struct ranges ours, next_ours;
@@ -79,6 +81,10 @@ static int start_monitor(struct wp *w)
 	sigset_t all, old;
 	int rc;
 
+	/* Not by comparing pids, which can be the same in another namespace. */
+	w->running = mem_new(OOH_PAGE);
+	if (!w->running || madvise(w->running, OOH_PAGE, MADV_WIPEONFORK))
+		return -ENOMEM;
 	rc = eventfd(0, EFD_CLOEXEC);
 	rc = own_take(&w->stop, rc < 0 ? -errno : rc);
 	if (rc < 0)
@@ -88,7 +94,7 @@ static int start_monitor(struct wp *w)
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	rc = pthread_create(&w->thread, NULL, monitor, w);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	w->running = !rc;
+	*w->running = !rc;
 	return -rc;
 }
 
@@ -96,12 +102,12 @@ static void wp_free(struct wp *w)
 {
 	uint64_t one = 1;
 
-	if (w->running && !own_there(&w->stop)) {
+	if (w->running && *w->running && !own_there(&w->stop)) {
 		/* It cannot be told to end, so it keeps what it looks at. */
 		own_close(&w->uffd);
 		return;
 	}
-	if (w->running) {
+	if (w->running && *w->running) {
 		while (write(w->stop.fd, &one, sizeof(one)) < 0 && errno == EINTR)
 			;
 		pthread_join(w->thread, NULL);
@@ -110,6 +116,7 @@ static void wp_free(struct wp *w)
 	own_close(&w->uffd);
 	own_close(&w->stop);
 	own_close(&w->pagemap);
+	mem_free(w->running, OOH_PAGE);
 	vmas_free(&w->vmas);
 	ranges_free(&w->ours);
 	ranges_free(&w->next_ours);
@@ -174,8 +181,9 @@ static int wp_all(struct ooh_tracker *t)
 
 	runs_clear(&w->new);
 	ranges_clear(&w->next_ours);
-	if (!pagemap_alive(w->pagemap.fd))
-		return -ESRCH;
+	rc = pagemap_reopen(&w->pagemap, t->pid);
+	if (rc)
+		return rc;
 	rc = vmas_read(t->pid, &w->vmas);
 	for (i = 0; !rc && i < w->vmas.n; i++)
 		rc = wp_vma(w, &w->vmas.v[i]);
@@ -199,7 +207,7 @@ static int wp_attach(struct ooh_tracker *t)
 	if (!w)
 		return -ENOMEM;
 	w->uffd.fd = w->pagemap.fd = w->stop.fd = -1;
-	rc = own_take(&w->pagemap, pagemap_open(t->pid));
+	rc = pagemap_reopen(&w->pagemap, t->pid);
 	if (rc >= 0)
 		rc = own_take(&w->uffd, uffd_open(t, 0, UFFD_FEATURE_PAGEFAULT_FLAG_WP));
 	if (rc >= 0)

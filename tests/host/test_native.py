@@ -19,6 +19,7 @@ def bin_(tmp_path_factory):
     for name in ("changers", "pages"):
         compile_c(d / name, HERE / f"{name}.c")
     compile_c(d / "tell", HERE / "tell.c", flags=USE_LIB)
+    compile_c(d / "unit_library", HERE / "unit_library.c", flags=USE_LIB)
     return d
 
 
@@ -192,3 +193,12 @@ def test_stopped_process_stays_stopped(bin_):
         assert doc["total"]["changed"] == doc["total"]["missed"] == 0
         assert status_of(work.p.pid)["State"].startswith("T")
         os.kill(work.p.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("case", ["null", "forked", "status", "leader", "stuck", "execs"])
+@pytest.mark.parametrize("backend", NATIVE)
+def test_library(bin_, backend, case):
+    """Each case of unit_library.c is one claim, which stands there."""
+    need(backend)
+    r = subprocess.run([bin_ / "unit_library", case, backend], capture_output=True, text=True, timeout=60)
+    assert r.returncode == 0, r.stdout + r.stderr
