@@ -1,4 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The tracked process is stopped, but others can write its memory: who shares it, who maps the
+ * same file, the kernel when it reclaims. So what changed is established before the collect,
+ * and has to be in its report: late is missed. A page that is in the report is copied again
+ * after it, as it may have changed between the two looks: what the copy does not have then is
+ * for the next report.
+ */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -7,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <sys/ioctl.h>
 #include "oracle.h"
 
 #define PAGE	    UINT64_C(4096)
@@ -15,9 +24,23 @@
 #define WORDS	    4096
 
 /* Bits of a /proc/PID/pagemap word */
-#define WORD_SHARED  (UINT64_C(1) << 61) /* of a file, or shared memory */
 #define WORD_SWAPPED (UINT64_C(1) << 62)
 #define WORD_PRESENT (UINT64_C(1) << 63)
+
+/* PAGEMAP_SCAN, which the headers of Debian 12 do not have */
+struct region {
+	uint64_t start, end, categories;
+};
+
+struct scan {
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+	uint64_t inverted, mask, anyof_mask, return_mask;
+};
+
+#define SCAN	     _IOWR('f', 16, struct scan)
+#define SCAN_PRESENT (1 << 3)
+#define SCAN_SWAPPED (1 << 4)
+#define LARGE	     (UINT64_C(64) << 20)
 
 struct mapping {
 	uint64_t start, end;
@@ -32,9 +55,10 @@ struct chunk {
 	uint64_t seen[CHUNK_PAGES / 64];
 };
 
-struct suspect {
-	uint64_t page;
-	char mapping[40];
+/* A page that changed; or, with its pagemap word, one that was in swap */
+struct note {
+	uint64_t page, word;
+	size_t map;
 };
 
 struct oracle {
@@ -47,19 +71,27 @@ struct oracle {
 	void *free_copies;
 	void **slabs;
 	size_t nslabs;
-	struct suspect *suspects;
-	size_t nsuspects, suspects_cap;
+	struct note *notes;
+	size_t nnotes, notes_cap;
 	unsigned char buf[BATCH_PAGES * 4096];
 
-	/* of the round that runs */
+	/* of the round that ends */
+	bool first; /* there is no copy yet */
+	uint64_t mapped, unreadable;
 	const struct ooh_range *ranges;
 	size_t nranges;
-	struct oracle_round *out;
-	oracle_missed_fn *missed;
-	void *arg;
 };
 
 static unsigned char zeros[4096];
+
+static void close_files(struct oracle *o)
+{
+	if (o->mem >= 0)
+		close(o->mem);
+	if (o->pagemap >= 0)
+		close(o->pagemap);
+	o->mem = o->pagemap = -1;
+}
 
 struct oracle *oracle_new(pid_t pid)
 {
@@ -68,6 +100,7 @@ struct oracle *oracle_new(pid_t pid)
 	if (!o)
 		return NULL;
 	o->pid = pid;
+	o->mem = o->pagemap = -1;
 	o->size = 256;
 	o->table = calloc(o->size, sizeof(*o->table));
 	if (!o->table) {
@@ -83,6 +116,7 @@ void oracle_free(struct oracle *o)
 
 	if (!o)
 		return;
+	close_files(o);
 	for (i = 0; i < o->size; i++)
 		free(o->table[i]);
 	for (i = 0; i < o->nslabs; i++)
@@ -90,7 +124,7 @@ void oracle_free(struct oracle *o)
 	free(o->slabs);
 	free(o->table);
 	free(o->maps);
-	free(o->suspects);
+	free(o->notes);
 	free(o);
 }
 
@@ -189,134 +223,211 @@ static bool reported(const struct ooh_range *r, size_t n, uint64_t page)
 	return lo < n && r[lo].start <= page;
 }
 
-/*
- * Only the tracked process is stopped. What somebody else can write may have
- * changed since the collect; then it has to be in the next one's report.
- */
-static int suspect(struct oracle *o, uint64_t page, const struct mapping *map)
+static void forget(struct oracle *o, uint64_t page)
 {
-	if (o->nsuspects == o->suspects_cap) {
-		size_t cap = o->suspects_cap ? 2 * o->suspects_cap : 64;
-		struct suspect *v = realloc(o->suspects, cap * sizeof(*v));
+	struct chunk *c = o->table[slot(o, page / (CHUNK_PAGES * PAGE))];
+	unsigned int i = page / PAGE % CHUNK_PAGES;
+
+	if (!c)
+		return;
+	drop_copy(o, c->copy[i]);
+	c->copy[i] = NULL;
+}
+
+static int note(struct oracle *o, uint64_t page, uint64_t word, const struct mapping *map)
+{
+	if (o->nnotes == o->notes_cap) {
+		size_t cap = o->notes_cap ? 2 * o->notes_cap : 256;
+		struct note *v = realloc(o->notes, cap * sizeof(*v));
 
 		if (!v)
 			return -ENOMEM;
-		o->suspects = v;
-		o->suspects_cap = cap;
+		o->notes = v;
+		o->notes_cap = cap;
 	}
-	o->suspects[o->nsuspects].page = page;
-	memcpy(o->suspects[o->nsuspects++].mapping, map->name, sizeof(map->name));
-	o->out->pending++;
+	o->notes[o->nnotes++] = (struct note){ page, word, map - o->maps };
 	return 0;
 }
 
-static int judge(struct oracle *o, uint64_t page, bool changed, bool others_write,
-		 const struct mapping *map)
-{
-	bool told = reported(o->ranges, o->nranges, page);
-
-	o->out->reported += told;
-	o->out->changed += changed;
-	o->out->extra += told && !changed;
-	if (!changed || told)
-		return 0;
-	if (others_write)
-		return suspect(o, page, map);
-	o->out->missed++;
-	if (o->missed)
-		o->missed(o->arg, page, map->name);
-	return 0;
-}
-
-uint64_t oracle_settle(struct oracle *o, const struct ooh_range *ranges, size_t n,
-		       oracle_missed_fn *missed, void *arg)
-{
-	uint64_t count = 0;
-	size_t i;
-
-	for (i = 0; i < o->nsuspects; i++) {
-		if (reported(ranges, n, o->suspects[i].page))
-			continue;
-		count++;
-		if (missed)
-			missed(arg, o->suspects[i].page, o->suspects[i].mapping);
-	}
-	o->nsuspects = 0;
-	return count;
-}
-
-static int compare(struct oracle *o, uint64_t page, const unsigned char *now, bool others_write,
-		   const struct mapping *map)
+/* 1: it differed, or is new; the copy is as the page now */
+static int update(struct oracle *o, uint64_t page, const unsigned char *now)
 {
 	struct chunk *c = chunk_of(o, page);
 	unsigned int i = page / PAGE % CHUNK_PAGES;
 	unsigned char *old;
-	bool changed;
 
 	if (!c)
 		return -ENOMEM;
 	old = c->copy[i];
-	c->seen[i / 64] |= UINT64_C(1) << (i % 64);
-	changed = !old || memcmp(old, now, PAGE);
-	if (changed && !memcmp(now, zeros, PAGE)) {
+	if (old && !memcmp(old, now, PAGE))
+		return 0;
+	if (!memcmp(now, zeros, PAGE)) {
 		drop_copy(o, old);
 		c->copy[i] = zeros;
-	} else if (changed) {
+	} else {
 		if (!old || old == zeros)
 			c->copy[i] = new_copy(o);
 		if (!c->copy[i])
 			return -ENOMEM;
 		memcpy(c->copy[i], now, PAGE);
 	}
-	return judge(o, page, changed, others_write, map);
+	return 1;
+}
+
+static int mark_seen(struct oracle *o, uint64_t page)
+{
+	struct chunk *c = chunk_of(o, page);
+	unsigned int i = page / PAGE % CHUNK_PAGES;
+
+	if (!c)
+		return -ENOMEM;
+	c->seen[i / 64] |= UINT64_C(1) << (i % 64);
+	return 0;
 }
 
 /* Pages that cannot be read (memory of a device) are counted, not compared. */
-static int read_batch(struct oracle *o, uint64_t start, size_t pages, const uint64_t *words,
-		      const struct mapping *map)
+static int look_batch(struct oracle *o, uint64_t start, size_t pages, const struct mapping *map)
 {
 	ssize_t got = pread(o->mem, o->buf, pages * PAGE, start);
 	size_t i;
 	int rc = 0;
 
-	for (i = 0; i < pages && !rc; i++) {
+	for (i = 0; i < pages && rc >= 0; i++) {
 		uint64_t page = start + i * PAGE;
 
-		o->out->mapped++;
 		if (got < (ssize_t)((i + 1) * PAGE) &&
 		    pread(o->mem, o->buf + i * PAGE, PAGE, page) != (ssize_t)PAGE) {
-			o->out->unreadable++;
+			o->unreadable++;
 			continue;
 		}
-		rc = compare(o, page, o->buf + i * PAGE, map->shared || (words[i] & WORD_SHARED),
-			     map);
+		rc = mark_seen(o, page);
+		if (!rc)
+			rc = update(o, page, o->buf + i * PAGE);
+		if (rc > 0 && !o->first)
+			rc = note(o, page, 0, map);
+	}
+	return rc < 0 ? rc : 0;
+}
+
+/*
+ * Only what is there is read: reading the rest would make it appear. To read a page that is
+ * in swap would bring it back under the tracker's eyes, so that has to wait for the collect.
+ */
+static int look_words(struct oracle *o, const uint64_t *words, size_t n, uint64_t start,
+		      const struct mapping *map)
+{
+	size_t i, first;
+	int rc = 0;
+
+	for (i = 0; i < n && !rc;) {
+		uint64_t page = start + i * PAGE;
+
+		if (!(words[i] & WORD_PRESENT) && (words[i] & WORD_SWAPPED) && !o->first) {
+			o->mapped++;
+			rc = mark_seen(o, page);
+			if (!rc)
+				rc = note(o, page, words[i], map);
+			i++;
+			continue;
+		}
+		for (first = i; i < n && i - first < BATCH_PAGES &&
+				(words[i] & (WORD_PRESENT | (o->first ? WORD_SWAPPED : 0)));
+		     i++)
+			;
+		o->mapped += i - first;
+		if (i > first)
+			rc = look_batch(o, page, i - first, map);
+		else
+			i++;
 	}
 	return rc;
 }
 
-/* Only what is there is read: reading the rest would make it appear. */
-static int look_at(struct oracle *o, const struct mapping *map)
+/* Takes in again what of these pages is there, whatever it is now. */
+static int reread_words(struct oracle *o, const uint64_t *words, size_t n, uint64_t start,
+			const struct mapping *map)
 {
-	uint64_t words[WORDS], at;
-	size_t i, first, n;
+	size_t i, j, first;
 	ssize_t got;
 	int rc = 0;
 
-	for (at = map->start; at < map->end && !rc; at += n * PAGE) {
-		n = (map->end - at) / PAGE < WORDS ? (map->end - at) / PAGE : WORDS;
+	(void)map;
+	for (i = 0; i < n && rc >= 0;) {
+		for (first = i;
+		     i < n && i - first < BATCH_PAGES && (words[i] & (WORD_PRESENT | WORD_SWAPPED));
+		     i++)
+			;
+		if (i == first) {
+			forget(o, start + i++ * PAGE);
+			continue;
+		}
+		got = pread(o->mem, o->buf, (i - first) * PAGE, start + first * PAGE);
+		for (j = first; j < i && rc >= 0; j++) {
+			const unsigned char *now = o->buf + (j - first) * PAGE;
+
+			if (got >= (ssize_t)((j - first + 1) * PAGE))
+				rc = update(o, start + j * PAGE, now);
+			else
+				forget(o, start + j * PAGE);
+		}
+	}
+	return rc < 0 ? rc : 0;
+}
+
+typedef int words_fn(struct oracle *o, const uint64_t *words, size_t n, uint64_t start,
+		     const struct mapping *map);
+
+static int each_word(struct oracle *o, uint64_t start, uint64_t end, words_fn *f,
+		     const struct mapping *map)
+{
+	uint64_t words[WORDS], at;
+	ssize_t got;
+	size_t n;
+	int rc = 0;
+
+	for (at = start; at < end && !rc; at += n * PAGE) {
+		n = (end - at) / PAGE < WORDS ? (end - at) / PAGE : WORDS;
 		got = pread(o->pagemap, words, n * sizeof(words[0]), at / PAGE * sizeof(words[0]));
 		if (got <= 0)
 			return got ? -errno : -ESRCH;
 		n = got / sizeof(words[0]);
-		for (i = 0; i < n && !rc; i++) {
-			for (first = i; i < n && i - first < BATCH_PAGES &&
-					(words[i] & (WORD_PRESENT | WORD_SWAPPED));
-			     i++)
-				;
-			if (i > first)
-				rc = read_batch(o, at + first * PAGE, i-- - first, words + first,
-						map);
-		}
+		rc = f(o, words, n, at, map);
+	}
+	return rc;
+}
+
+/*
+ * The same for a large range, of which little may be there: address space is reserved by the
+ * terabyte. Where the kernel has PAGEMAP_SCAN (Linux 6.7) that finds what is.
+ */
+static int each_word_there(struct oracle *o, uint64_t start, uint64_t end, words_fn *f,
+			   const struct mapping *map)
+{
+	struct region v[512];
+	struct scan scan = {
+		.size = sizeof(scan),
+		.start = start,
+		.end = end,
+		.vec = (uintptr_t)v,
+		.vec_len = sizeof(v) / sizeof(v[0]),
+		.anyof_mask = SCAN_PRESENT | SCAN_SWAPPED,
+		.return_mask = SCAN_PRESENT | SCAN_SWAPPED,
+	};
+	int i, n, rc = 0;
+
+	if (end - start <= LARGE)
+		return each_word(o, start, end, f, map);
+	while (scan.start < end && !rc) {
+		n = ioctl(o->pagemap, SCAN, &scan);
+		if (n < 0 && (errno == ENOTTY || errno == EINVAL))
+			return each_word(o, scan.start, end, f, map);
+		if (n < 0)
+			return -errno;
+		for (i = 0; i < n && !rc; i++)
+			rc = each_word(o, v[i].start, v[i].end, f, map);
+		if (scan.walk_end <= scan.start)
+			break;
+		scan.start = scan.walk_end;
 	}
 	return rc;
 }
@@ -346,20 +457,18 @@ static int vanished(struct oracle *o)
 
 	for (i = 0; i < o->size; i++) {
 		c = o->table[i];
-		for (j = 0; c && j < CHUNK_PAGES; j++) {
+		for (j = 0; c && j < CHUNK_PAGES && !rc; j++) {
 			uint64_t page = (c->number * CHUNK_PAGES + j) * PAGE;
 			bool seen = c->seen[j / 64] >> (j % 64) & 1;
 
 			if (seen || !c->copy[j])
 				continue;
 			map = mapping_of(o, page);
-			if (map && !map->file && !map->shared && c->copy[j] != zeros && !rc)
-				rc = judge(o, page, true, false, map);
+			if (map && !map->file && !map->shared && c->copy[j] != zeros)
+				rc = note(o, page, 0, map);
 			drop_copy(o, c->copy[j]);
 			c->copy[j] = NULL;
 		}
-		if (c)
-			memset(c->seen, 0, sizeof(c->seen));
 	}
 	return rc;
 }
@@ -393,18 +502,55 @@ static int add_mapping(struct oracle *o, char *line)
 	return 0;
 }
 
+/*
+ * A file about the memory of the process, opened anew each time: after an exec it would be of
+ * the old memory. By a thread that lives, as the main one may have ended.
+ */
+static int open_task(const struct oracle *o, const char *name)
+{
+	char path[64], state[256], *p;
+	int fd = -ESRCH, stat;
+	struct dirent *e;
+	ssize_t n;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", o->pid);
+	d = opendir(path);
+	while (d && fd == -ESRCH && (e = readdir(d))) {
+		snprintf(path, sizeof(path), "/proc/%d/task/%.16s/stat", o->pid, e->d_name);
+		stat = e->d_name[0] == '.' ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+		n = stat < 0 ? 0 : read(stat, state, sizeof(state) - 1);
+		if (stat >= 0)
+			close(stat);
+		state[n > 0 ? n : 0] = '\0';
+		p = strrchr(state, ')');
+		if (!p || strchr("ZX", p[2]))
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/task/%.16s/%s", o->pid, e->d_name, name);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			fd = errno == ENOENT ? -ESRCH : -errno;
+	}
+	if (d)
+		closedir(d);
+	return fd;
+}
+
 static int read_maps(struct oracle *o)
 {
-	char path[40], *line = NULL;
+	int fd = open_task(o, "maps"), rc = 0;
+	char *line = NULL;
 	size_t size = 0;
-	int rc = 0;
 	FILE *f;
 
 	o->nmaps = 0;
-	snprintf(path, sizeof(path), "/proc/%d/maps", o->pid);
-	f = fopen(path, "re");
-	if (!f)
-		return errno == ENOENT ? -ESRCH : -errno;
+	if (fd < 0)
+		return fd;
+	f = fdopen(fd, "r");
+	if (!f) {
+		close(fd);
+		return -ENOMEM;
+	}
 	while (!rc && getline(&line, &size, f) > 0)
 		rc = add_mapping(o, line);
 	free(line);
@@ -412,48 +558,144 @@ static int read_maps(struct oracle *o)
 	return rc ? rc : o->nmaps ? 0 : -ESRCH;
 }
 
-static int open_proc(const struct oracle *o, const char *name)
-{
-	char path[40];
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", o->pid, name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
-}
-
-/*
- * With the process stopped, after the collect that gave the ranges. The first
- * round only makes the copy. The files are opened anew each time: after an
- * exec they would be those of the old memory.
- */
-int oracle_round(struct oracle *o, const struct ooh_range *ranges, size_t n,
-		 struct oracle_round *out, oracle_missed_fn *missed, void *arg)
+static int look(struct oracle *o)
 {
 	size_t i;
 	int rc;
 
-	*out = (struct oracle_round){ 0 };
-	out->missed = oracle_settle(o, ranges, n, missed, arg);
-	o->ranges = ranges;
-	o->nranges = n;
-	o->out = out;
-	o->missed = missed;
-	o->arg = arg;
+	close_files(o);
+	o->mapped = o->unreadable = o->nnotes = 0;
+	for (i = 0; i < o->size; i++)
+		if (o->table[i])
+			memset(o->table[i]->seen, 0, sizeof(o->table[i]->seen));
 	rc = read_maps(o);
 	if (rc)
 		return rc;
-	o->mem = open_proc(o, "mem");
+	o->mem = open_task(o, "mem");
 	if (o->mem < 0)
 		return o->mem;
-	o->pagemap = open_proc(o, "pagemap");
-	rc = o->pagemap < 0 ? o->pagemap : 0;
+	o->pagemap = open_task(o, "pagemap");
+	if (o->pagemap < 0)
+		return o->pagemap;
 	for (i = 0; i < o->nmaps && !rc; i++)
-		rc = look_at(o, &o->maps[i]);
-	if (!rc)
-		rc = vanished(o);
-	close(o->mem);
-	if (o->pagemap >= 0)
-		close(o->pagemap);
+		rc = each_word_there(o, o->maps[i].start, o->maps[i].end, look_words, &o->maps[i]);
+	return rc ? rc : vanished(o);
+}
+
+/* The first round begins: makes the copy. */
+int oracle_copy(struct oracle *o)
+{
+	int rc;
+
+	o->first = true;
+	rc = look(o);
+	o->first = false;
+	close_files(o);
 	return rc;
+}
+
+/* With the process stopped, before the collect: what changed? */
+int oracle_look(struct oracle *o)
+{
+	return look(o);
+}
+
+/* A page that was in swap at the look: 1 if it changed, 0 if not or if it is not known. */
+static int look_late(struct oracle *o, const struct note *n)
+{
+	uint64_t word = 0;
+
+	if (pread(o->pagemap, &word, sizeof(word), n->page / PAGE * sizeof(word)) != sizeof(word))
+		return -ESRCH;
+	/* Somebody else was there meanwhile: the next round will see. */
+	if (word != n->word)
+		return 0;
+	if (pread(o->mem, o->buf, PAGE, n->page) != (ssize_t)PAGE) {
+		o->unreadable++;
+		return 0;
+	}
+	return update(o, n->page, o->buf);
+}
+
+static uint64_t told_and_there(const struct oracle *o)
+{
+	uint64_t count = 0;
+	size_t i, j;
+
+	for (i = 0; i < o->size; i++)
+		for (j = 0; o->table[i] && j < CHUNK_PAGES; j++)
+			if (o->table[i]->seen[j / 64] >> (j % 64) & 1)
+				count += reported(o->ranges, o->nranges,
+						  (o->table[i]->number * CHUNK_PAGES + j) * PAGE);
+	return count;
+}
+
+static bool was_there(const struct oracle *o, uint64_t page)
+{
+	const struct chunk *c = o->table[slot(o, page / (CHUNK_PAGES * PAGE))];
+	unsigned int i = page / PAGE % CHUNK_PAGES;
+
+	return c && (c->seen[i / 64] >> (i % 64) & 1);
+}
+
+/* From here on, what changes in the reported pages belongs to the next round. */
+static int reread(struct oracle *o)
+{
+	size_t i, j;
+	int rc = 0;
+
+	for (i = j = 0; i < o->nmaps && j < o->nranges && !rc;) {
+		uint64_t start = o->maps[i].start, end = o->maps[i].end;
+
+		if (o->ranges[j].start > start)
+			start = o->ranges[j].start;
+		if (o->ranges[j].end < end)
+			end = o->ranges[j].end;
+		if (start < end)
+			rc = each_word_there(o, start, end, reread_words, &o->maps[i]);
+		if (o->maps[i].end < o->ranges[j].end)
+			i++;
+		else
+			j++;
+	}
+	return rc;
+}
+
+/* With the process still stopped, after the collect that gave the ranges. */
+int oracle_judge(struct oracle *o, const struct ooh_range *ranges, size_t n,
+		 struct oracle_round *out, oracle_missed_fn *missed, void *arg)
+{
+	uint64_t there = 0;
+	size_t i;
+	int rc = 0;
+
+	*out = (struct oracle_round){ 0 };
+	o->ranges = ranges;
+	o->nranges = n;
+	for (i = 0; i < o->nnotes; i++) {
+		const struct note *note = &o->notes[i];
+		bool told = reported(ranges, n, note->page);
+
+		rc = note->word ? look_late(o, note) : 1;
+		if (rc < 0)
+			break;
+		if (!rc)
+			continue;
+		out->changed++;
+		there += told && was_there(o, note->page);
+		out->reported += told && !was_there(o, note->page);
+		out->missed += !told;
+		if (!told && missed)
+			missed(arg, note->page, o->maps[note->map].name);
+	}
+	if (rc >= 0)
+		rc = reread(o);
+	out->mapped = o->mapped;
+	out->unreadable = o->unreadable;
+	out->extra = told_and_there(o);
+	out->reported += out->extra;
+	out->extra -= there;
+	o->nnotes = 0;
+	close_files(o);
+	return rc < 0 ? rc : 0;
 }

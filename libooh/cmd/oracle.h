@@ -19,16 +19,15 @@ struct oracle_round {
 	uint64_t reported;   /* of changed and present pages: in the ranges */
 	uint64_t missed;     /* changed, not in the ranges */
 	uint64_t extra;	     /* in the ranges, not changed */
-	uint64_t pending;    /* others may have written them after the collect: judged next round */
 };
 
 typedef void oracle_missed_fn(void *arg, uint64_t page, const char *mapping);
 
 struct oracle *oracle_new(pid_t pid);
-int oracle_round(struct oracle *o, const struct ooh_range *ranges, size_t n,
+int oracle_copy(struct oracle *o);
+int oracle_look(struct oracle *o);
+int oracle_judge(struct oracle *o, const struct ooh_range *ranges, size_t n,
 		 struct oracle_round *out, oracle_missed_fn *missed, void *arg);
-uint64_t oracle_settle(struct oracle *o, const struct ooh_range *ranges, size_t n,
-		       oracle_missed_fn *missed, void *arg);
 void oracle_free(struct oracle *o);
 
 #endif

@@ -96,33 +96,28 @@ static void put_round(struct verify *v, const struct oracle_round *r, unsigned i
 	fflush(stdout);
 }
 
-/* The process is held: only the stop is between this and the numbers. */
+/* The process is held: no write of its own comes between the look and the collect. */
 static int judge_round(struct verify *v)
 {
 	const struct ooh_range *r;
 	struct oracle_round out;
-	struct cost cost, last;
+	struct cost cost;
 	char why[OOH_REASON_LEN] = "";
-	unsigned int result, late;
+	unsigned int result;
 	size_t n;
 	int rc;
 
-	rc = collect(v, &r, &n, &result, &cost);
+	rc = oracle_look(v->oracle);
+	if (!rc)
+		rc = collect(v, &r, &n, &result, &cost);
 	if (rc)
 		return rc;
 	if (v->tracker)
 		snprintf(why, sizeof(why), "%s", ooh_reason(v->tracker));
 	v->asked = v->rounds + 1;
-	rc = oracle_round(v->oracle, r, n, &out, on_missed, v);
+	rc = oracle_judge(v->oracle, r, n, &out, on_missed, v);
 	if (rc)
 		return rc;
-	if (v->tracker && out.pending && v->asked == v->o->rounds) {
-		/* There is no next round to judge by. */
-		rc = collect(v, &r, &n, &late, &last);
-		if (rc)
-			return rc;
-		out.missed += oracle_settle(v->oracle, r, n, on_missed, v);
-	}
 	if (!v->tracker)
 		out.missed = 0;
 	target_release(&v->t);
@@ -133,7 +128,6 @@ static int judge_round(struct verify *v)
 
 static int begin(struct verify *v)
 {
-	struct oracle_round out;
 	int rc;
 
 	rc = target_hold(&v->t);
@@ -152,12 +146,10 @@ static int begin(struct verify *v)
 		snprintf(v->backend, sizeof(v->backend), "%s", ooh_backend_name(v->tracker));
 	}
 	v->oracle = oracle_new(v->t.pid);
-	rc = v->oracle ? oracle_round(v->oracle, NULL, 0, &out, NULL, NULL) : -ENOMEM;
+	rc = v->oracle ? oracle_copy(v->oracle) : -ENOMEM;
 	if (rc)
 		snprintf(v->reason, sizeof(v->reason), "copying process %d: %s", v->t.pid,
 			 strerror(-rc));
-	else /* to the copy everything is new: that is no suspicion */
-		oracle_settle(v->oracle, NULL, 0, NULL, NULL);
 	v->judging = v->tracker != NULL;
 	target_release(&v->t);
 	return rc;

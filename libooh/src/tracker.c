@@ -22,7 +22,7 @@
 
 #define RANDOM_BYTES 16
 
-#define API __attribute__((visibility("default")))
+#define API	     __attribute__((visibility("default")))
 
 static bool ended(const struct ooh_tracker *t)
 {
@@ -78,9 +78,8 @@ static bool new_address_space(struct ooh_tracker *t)
 		return true;
 	n -= n % (2 * sizeof(ident[0]));
 	for (i = 0; i < n / (ssize_t)sizeof(ident[0]); i += 2)
-		if (ident[i] == AT_RANDOM &&
-		    read_at(t->pid, "mem", (char *)ident + n, RANDOM_BYTES, ident[i + 1]) ==
-			    RANDOM_BYTES)
+		if (ident[i] == AT_RANDOM && read_at(t->pid, "mem", (char *)ident + n, RANDOM_BYTES,
+						     ident[i + 1]) == RANDOM_BYTES)
 			break;
 	n += RANDOM_BYTES;
 	differs = (size_t)n != t->ident_len || memcmp(ident, t->ident, n);

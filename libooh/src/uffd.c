@@ -151,12 +151,11 @@ int uffd_open(struct ooh_tracker *t, int flags, uint64_t features)
 				"process %d runs under a seccomp filter, which might not "
 				"let it call userfaultfd(2)",
 				t->pid);
-		fd = t->flags & OOH_STOPPED ? create_there(&c) :
-					      stop_and_do(t->pid, create_there, &c, &stopped);
+		fd = t->flags & OOH_STOPPED ? create_there(&c)
+					    : stop_and_do(t->pid, create_there, &c, &stopped);
 		if (fd < 0 && !(t->flags & OOH_STOPPED) && !stopped)
 			return backend_why(t->reason, sizeof(t->reason), fd,
-					   "stopping process %d: %s", t->pid,
-					   strerrordesc_np(-fd));
+					   "stopping process %d: %s", t->pid, strerrordesc_np(-fd));
 		if (fd < 0)
 			return fd;
 	}

@@ -4,7 +4,9 @@
  * again; of how many pages may be given for some. Prints "ready" and changes until it is ended.
  */
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -326,17 +328,53 @@ static void spawn(void)
 		pthread_join(t[i], NULL);
 }
 
+static int sibling(void *arg)
+{
+	unsigned int mine = 3;
+
+	(void)arg;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;; usleep(50))
+		area[rand_r(&mine) % pages * PAGE + 1]++;
+	return 0;
+}
+
+/* A process that shares the memory, and goes on while this one is stopped */
+static void with_sibling(void)
+{
+	static bool started;
+
+	if (!started && clone(sibling, map(16 * PAGE, MAP_PRIVATE) + 16 * PAGE, CLONE_VM, NULL) < 0)
+		exit(2);
+	started = true;
+	store();
+}
+
 static const struct {
 	const char *name;
 	void (*fn)(void);
 } ways[] = {
-	{ "store", store },   { "threads", threads },	  { "kernel", kernel_write },
-	{ "map", map_unmap }, { "map-over", map_over },	  { "move", move },
-	{ "drop", drop },     { "drop-read", drop_read }, { "drop-shared", drop_shared },
-	{ "heap", heap },     { "stack", stack },	  { "fork", forks },
-	{ "shared", shared }, { "protect", protect },	  { "file", file },
-	{ "copies", copies }, { "huge", huge },		  { "signals", signals },
-	{ "spawn", spawn },   { "sweep", sweep },
+	{ "store", store },
+	{ "threads", threads },
+	{ "kernel", kernel_write },
+	{ "map", map_unmap },
+	{ "map-over", map_over },
+	{ "move", move },
+	{ "drop", drop },
+	{ "drop-read", drop_read },
+	{ "drop-shared", drop_shared },
+	{ "heap", heap },
+	{ "stack", stack },
+	{ "fork", forks },
+	{ "shared", shared },
+	{ "protect", protect },
+	{ "file", file },
+	{ "copies", copies },
+	{ "huge", huge },
+	{ "signals", signals },
+	{ "spawn", spawn },
+	{ "sibling", with_sibling },
+	{ "sweep", sweep },
 };
 
 int main(int argc, char **argv)
