@@ -109,3 +109,24 @@ def test_descriptors_that_the_program_closed(tmp_path):
     r = subprocess.run([compile_c(tmp_path / "closed", guest / "closed.c", flags=[*USE_LIB, f"-I{guest}"])],
                        stdout=subprocess.PIPE, text=True, timeout=60)
     assert r.returncode == 0 and r.stdout.count("ok:") == 5, r.stdout
+
+
+def limits_of_the_manual():
+    text = (TOP / "libooh/man/ooh.7").read_text()
+    text = text[text.index(".SH LIMITS"):text.index(".PP\nA few system calls")]
+    for item in text.split(".TP\n")[1:]:
+        head, body = item.split("\n", 1)
+        yield head.replace("\\", "").split('"')[1], " ".join(body.replace("\\-", "-").replace("\\&", "").split())
+
+
+def limits_of_the_argument():
+    text = (TOP / "docs/soundness.md").read_text()
+    text = text[text.index("### What no tracker of a kind can follow"):]
+    for row in re.findall(r"^\| (.*) \| (.*) \| (.*) \|$", text, re.M):
+        if row[0] != "tracker":
+            yield row[0], f"{row[1]}. {row[2]}"
+
+
+def test_limits_are_the_same():
+    """What is not followed stands in two places, word for word."""
+    assert list(limits_of_the_manual()) == list(limits_of_the_argument()) != []
