@@ -74,7 +74,7 @@ library:
 	$(MAKE) -s -C libooh O=$(BUILD)/guest-obj
 	$(MAKE) -s -C libooh O=$(BUILD)/guest-obj DESTDIR=$(TREE) prefix=/usr install
 
-HEADERS := include/linux/ooh.h libooh/include/ooh.h testbed/agent/simcall.h tests/guest/tracker.h
+HEADERS := include/linux/ooh.h libooh/include/ooh.h testbed/agent/simcall.h $(wildcard tests/guest/*.h)
 
 # it has what a plugin of CRIU's looks for in the program
 $(TREE)/usr/lib/ooh/tests/criu_tip: private override CFLAGS += -rdynamic

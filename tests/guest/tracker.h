@@ -70,12 +70,20 @@ static inline unsigned int mechanism(void)
 	return !tested() ? 0 : strcmp(tested(), "epml") ? OOH_MECH_SPML : OOH_MECH_EPML;
 }
 
-static inline int tracker_of(pid_t pid)
+/* 0 or an errno */
+static inline int try_attach(int fd, pid_t pid)
 {
 	struct ooh_attach a = { .pid = pid, .mechanism = mechanism() };
+
+	return ioctl(fd, OOH_IOC_ATTACH, &a) ? errno : 0;
+}
+
+static inline int tracker_of(pid_t pid)
+{
 	int fd = tracker_open();
 
-	if (ioctl(fd, OOH_IOC_ATTACH, &a))
+	errno = try_attach(fd, pid);
+	if (errno)
 		error("OOH_IOC_ATTACH");
 	return fd;
 }
@@ -87,6 +95,12 @@ struct round {
 	unsigned long pages;
 	unsigned int flags, reason;
 };
+
+/* The call that ends a round, for those who make it themselves. */
+static inline struct ooh_collect collect_into(struct ooh_range *v, unsigned int len)
+{
+	return (struct ooh_collect){ .vec = (unsigned long)v, .vec_len = len };
+}
 
 /* 0 or an errno */
 static inline int try_collect(int fd, struct round *r)
