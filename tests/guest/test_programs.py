@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 # programs with a test of their own
 ELSEWHERE = {"burst", "criu_tip", "faultfd", "mapcost", "memsum", "migrating", "onepage", "rpcdump", "steady", "uffd_away", "views", "writer"}
 # they go through the backends themselves
-ALL_AT_ONCE = {"backends", "closed", "self"}
+ALL_AT_ONCE = {"backends", "closed", "exec_same", "leader", "self"}
 PROGRAMS = sorted({p.stem for p in HERE.glob("*.c")} - ELSEWHERE)
 
 
