@@ -31,7 +31,7 @@ struct point {
 	uint64_t ticks;		     /* of the time stamp counter */
 	uint64_t own_ns, process_ns; /* CPU time of this thread, of its process */
 	uint64_t events[SIMCALL_CNT_MAX];
-	struct ooh_stats stats;
+	struct ooh_tracker_stats stats;
 };
 
 static bool emulated;
@@ -78,7 +78,7 @@ static inline void take(struct point *p, struct ooh_tracker *t)
 	(void)t;
 #else
 	if (t)
-		ooh_stats(t, &p->stats);
+		ooh_stats(t, &p->stats, sizeof(p->stats));
 #endif
 	if (emulated)
 		simcall_counters(p->events, SIMCALL_CNT_MAX);

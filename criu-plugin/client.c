@@ -36,7 +36,7 @@ static int why_not(char *why, size_t size, const struct ooh_backend *b)
 int hold_backend(const char *wanted, char *name, size_t size, char *why, size_t why_size)
 {
 	struct ooh_backend v[16];
-	int i, n = ooh_backends(v, 16);
+	int i, n = ooh_backends(v, 16, sizeof(v[0]));
 	unsigned int k;
 	size_t at = 0;
 

@@ -77,10 +77,14 @@ struct ooh_attach {
  * ENODEV: the hypervisor gives no log any more (migrated to one that has none)
  */
 
+/* The library's ooh.h has the same; a program may include both. */
+#ifndef OOH_RANGE
+#define OOH_RANGE
 struct ooh_range {
 	__u64 start; /* first byte */
 	__u64 end;   /* first byte behind */
 };
+#endif
 
 /* struct ooh_collect.flags, in */
 #define OOH_COLLECT_CONTINUE (1u << 0) /* fetch more of the last round */

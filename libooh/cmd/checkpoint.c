@@ -373,7 +373,7 @@ static long natural(struct argp_state *state, const char *what, const char *text
 static void check_backend(struct argp_state *state, const char *name)
 {
 	struct ooh_backend v[16];
-	int i, n = ooh_backends(v, 16);
+	int i, n = ooh_backends(v, 16, sizeof(v[0]));
 
 	for (i = 0; i < n; i++)
 		if (!strcmp(v[i].name, name))

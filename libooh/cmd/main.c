@@ -80,7 +80,7 @@ static void check_backend(struct argp_state *state, const struct arguments *a)
 {
 	struct ooh_backend v[16];
 	char names[256] = "";
-	int i, n = ooh_backends(v, 16);
+	int i, n = ooh_backends(v, 16, sizeof(v[0]));
 
 	if (a->verify && !strcmp(a->o.backend, "none"))
 		return;

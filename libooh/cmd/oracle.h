@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 #include <sys/types.h>
-#include <linux/ooh.h>
+#include <ooh.h>
 
 struct oracle;
 

@@ -88,7 +88,7 @@ uint64_t now_ns(void)
 int cmd_backends(bool json)
 {
 	struct ooh_backend v[16];
-	int i, n = ooh_backends(v, 16);
+	int i, n = ooh_backends(v, 16, sizeof(v[0]));
 	json_t *root = json ? json_array() : NULL;
 
 	for (i = 0; i < n; i++) {

@@ -76,12 +76,12 @@ static void read_command(struct proc *p)
 /* What is present: the backend's own figure, or the kernel's */
 static uint64_t mapped_pages(struct proc *p)
 {
-	struct ooh_stats stats;
+	struct ooh_tracker_stats stats;
 	unsigned long pages = 0;
 	char path[40];
 	FILE *f;
 
-	if (!ooh_stats(p->tracker, &stats) && stats.mapped)
+	if (!ooh_stats(p->tracker, &stats, sizeof(stats)) && stats.mapped)
 		return stats.mapped;
 	snprintf(path, sizeof(path), "/proc/%d/statm", p->t.pid);
 	f = fopen(path, "re");

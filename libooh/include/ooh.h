@@ -13,8 +13,11 @@
  *	ooh_close(t);
  *
  * Calls return 0 or a count, or -errno. Nothing is ever printed. A tracker is
- * used by one thread at a time. The manual: ooh(7), ooh_backends(3),
- * ooh_open(3), ooh_collect(3), ooh_fd(3).
+ * used by one thread at a time. The manual: ooh(7), and a page for each call.
+ *
+ * A struct that the library fills is passed with its size: the library fills as
+ * much as the caller knows of, and sets to 0 what it does not know of itself. New
+ * fields come at the end.
  */
 #ifndef LIBOOH_OOH_H
 #define LIBOOH_OOH_H
@@ -22,18 +25,51 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
-#include <linux/ooh.h> /* struct ooh_range, struct ooh_stats */
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-#define OOH_REASON_LEN 512 /* enough for every reason in words */
+/* Of this header; ooh_version() gives that of the library, "MAJOR.MINOR.PATCH". */
+#define OOH_VERSION_MAJOR 0
+#define OOH_VERSION_MINOR 1
+#define OOH_VERSION_PATCH 0
+
+#define OOH_REASON_LEN	  512 /* enough for every reason in words */
 
 struct ooh_backend {
 	const char *name;
 	int usable;		     /* 1: on this machine, by this process */
 	char reason[OOH_REASON_LEN]; /* why not; if usable, how it works */
+};
+
+#ifndef OOH_RANGE
+#define OOH_RANGE
+struct ooh_range {
+	uint64_t start; /* first byte */
+	uint64_t end;	/* first byte behind */
+};
+#endif
+
+/* Since ooh_open(), or since it was attached anew; 0 what a backend does not count */
+struct ooh_tracker_stats {
+	uint64_t rounds;    /* these three count what was given out */
+	uint64_t reported;  /* pages */
+	uint64_t all_dirty; /* rounds in which that was everything */
+	uint64_t records;   /* of the log; write faults with uffd-wp */
+	uint64_t mapped;    /* pages followed now */
+	uint64_t tables;    /* page tables that were looked through */
+	uint64_t armed;	    /* frames newly armed */
+	uint64_t drain_ns;  /* time in: reading the log */
+	uint64_t map_ns;    /* time in: frames to pages */
+	uint64_t arm_ns;    /* time in: arming and forgetting frames */
+	uint64_t foreign;   /* these count for the whole guest: records of no tracker */
+	uint64_t overflows; /* of the ring */
+	uint64_t hypercalls;
+	uint64_t log_records; /* taken out of the logs that the processor writes (epml) */
+	uint64_t log_walks;   /* of these: made by page walks */
+	uint64_t log_user;    /* of these: made in user mode */
+	uint64_t notifications;
 };
 
 struct ooh_tracker;
@@ -44,7 +80,7 @@ struct ooh_tracker;
 /* Flags of ooh_collect(), out */
 #define OOH_ALL_DIRTY (1u << 0) /* everything mapped is given out; ooh_reason() says why */
 
-int ooh_backends(struct ooh_backend *vec, int len);
+int ooh_backends(struct ooh_backend *vec, int len, size_t size);
 int ooh_open(pid_t pid, const char *backend, unsigned int flags, struct ooh_tracker **tracker,
 	     char *reason, size_t size);
 ssize_t ooh_collect(struct ooh_tracker *tracker, unsigned int flags,
@@ -54,7 +90,8 @@ void ooh_close(struct ooh_tracker *tracker);
 
 const char *ooh_backend_name(const struct ooh_tracker *tracker);
 const char *ooh_reason(const struct ooh_tracker *tracker);
-int ooh_stats(struct ooh_tracker *tracker, struct ooh_stats *stats);
+int ooh_stats(struct ooh_tracker *tracker, struct ooh_tracker_stats *stats, size_t size);
+const char *ooh_version(void);
 
 #ifdef __cplusplus
 }

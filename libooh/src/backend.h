@@ -28,7 +28,7 @@ struct backend {
 	/* Are its descriptors still its own? NULL: it keeps none. */
 	bool (*intact)(const struct ooh_tracker *t);
 	/* Adds what only the backend knows; may be NULL. */
-	int (*stats)(struct ooh_tracker *t, struct ooh_stats *stats);
+	int (*stats)(struct ooh_tracker *t, struct ooh_tracker_stats *stats);
 	/*
 	 * Sets the log's low-water mark; gives the descriptor that is readable
 	 * from there on. NULL: it has no log.
@@ -47,7 +47,7 @@ struct ooh_tracker {
 	struct ranges out;
 	unsigned int result;
 	bool lost; /* a collect failed: what it had seen is not known */
-	struct ooh_stats stats;
+	struct ooh_tracker_stats stats;
 	char ident[512]; /* tells one address space of the process from the next */
 	size_t ident_len;
 	char reason[OOH_REASON_LEN];
@@ -57,6 +57,7 @@ extern const struct backend backend_epml, backend_spml, backend_pagemap_scan, ba
 	backend_soft_dirty;
 extern const struct backend *const backends[]; /* in order of preference, NULL at the end */
 
+size_t give_sized(void *to, size_t size, const void *from, size_t own);
 int backend_why(char *why, size_t size, int rc, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 

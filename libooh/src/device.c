@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+#include <linux/ooh.h>
 #include "backend.h"
 #include "mem.h"
 
@@ -185,11 +186,28 @@ static void device_detach(struct ooh_tracker *t)
 	mem_free(s, sizeof(*s));
 }
 
-static int device_stats(struct ooh_tracker *t, struct ooh_stats *stats)
+static int device_stats(struct ooh_tracker *t, struct ooh_tracker_stats *stats)
 {
 	struct device *s = t->priv;
+	struct ooh_stats m;
 
-	return ioctl(s->fd.fd, OOH_IOC_STATS, stats) ? -errno : 0;
+	if (ioctl(s->fd.fd, OOH_IOC_STATS, &m))
+		return -errno;
+	stats->records = m.records;
+	stats->mapped = m.mapped;
+	stats->tables = m.tables;
+	stats->armed = m.armed;
+	stats->drain_ns = m.drain_ns;
+	stats->map_ns = m.map_ns;
+	stats->arm_ns = m.arm_ns;
+	stats->foreign = m.foreign;
+	stats->overflows = m.overflows;
+	stats->hypercalls = m.hypercalls;
+	stats->log_records = m.log_records;
+	stats->log_walks = m.log_walks;
+	stats->log_user = m.log_user;
+	stats->notifications = m.notifications;
+	return 0;
 }
 
 const struct backend backend_epml = {

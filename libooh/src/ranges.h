@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <linux/ooh.h>
+#include <ooh.h>
 
 #define OOH_PAGE UINT64_C(4096)
 

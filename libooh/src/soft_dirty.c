@@ -46,8 +46,7 @@ static int soft_probe(char *why, size_t size)
 	close(fd);
 	if (rc != sizeof(word) || !(word & PM_SOFT_DIRTY))
 		return backend_why(why, size, -EOPNOTSUPP,
-				   "the kernel has no soft-dirty bits "
-				   "(CONFIG_MEM_SOFT_DIRTY)");
+				   "the kernel has no soft-dirty bits (CONFIG_MEM_SOFT_DIRTY)");
 	return 0;
 }
 

@@ -22,7 +22,12 @@
 
 #define RANDOM_BYTES 16
 
-#define API	     __attribute__((visibility("default")))
+/* What the first version of the struct had; nobody can have a smaller one. */
+#define OOH_STATS_SIZE_1 (17 * sizeof(uint64_t))
+
+_Static_assert(sizeof(struct ooh_tracker_stats) >= OOH_STATS_SIZE_1, "fields are only added");
+
+#define API __attribute__((visibility("default")))
 
 static bool ended(const struct ooh_tracker *t)
 {
@@ -148,13 +153,11 @@ static int not_permitted(struct ooh_tracker *t, int rc)
 	getpwuid_r(st.st_uid, &entry, buf, sizeof(buf), &pw);
 	if (st.st_uid == geteuid())
 		return backend_why(t->reason, sizeof(t->reason), rc,
-				   "process %d may not be traced "
-				   "by this user: not permitted",
+				   "process %d may not be traced by this user: not permitted",
 				   t->pid);
 	return backend_why(t->reason, sizeof(t->reason), rc,
-			   "process %d belongs to user %s (%u): "
-			   "not permitted",
-			   t->pid, pw ? pw->pw_name : "?", st.st_uid);
+			   "process %d belongs to user %s (%u): not permitted", t->pid,
+			   pw ? pw->pw_name : "?", st.st_uid);
 }
 
 static int open_pidfd(struct ooh_tracker *t)
@@ -191,10 +194,10 @@ static int check_process(struct ooh_tracker *t)
 	if (rc == -EACCES || rc == -EPERM)
 		return not_permitted(t, rc);
 	if (rc)
-		return backend_why(t->reason, sizeof(t->reason), rc,
-				   "process %d has no memory: it "
-				   "has ended, or is a thread of the kernel",
-				   t->pid);
+		return backend_why(
+			t->reason, sizeof(t->reason), rc,
+			"process %d has no memory: it has ended, or is a thread of the kernel",
+			t->pid);
 	return 0;
 }
 
@@ -222,24 +225,32 @@ static int attach_named(struct ooh_tracker *t, const char *name)
 		return backend_why(t->reason, sizeof(t->reason), 0, "%s was asked for", name);
 	}
 	return backend_why(t->reason, sizeof(t->reason), -ENODEV,
-			   "there is no backend %s (there "
-			   "are: %s)",
-			   name, names);
+			   "there is no backend %s (there are: %s)", name, names);
 }
 
-/* Appends to the words of why, as far as there is room. */
-static void note(char *why, size_t size, const char *name, const char *reason)
+/* Appends to the words of why, as far as there is room: "a: REASON", and "a, b: REASON" once. */
+static void note(char *why, size_t size, const char *name, const char *reason, char *last)
 {
-	size_t at = strlen(why);
+	size_t at = strlen(why), n;
 
-	snprintf(why + at, size - at, "%s: %s", name, reason);
-	at = strlen(why);
-	snprintf(at + 3 > size ? why + size - 3 : why + at, 3, "; ");
+	if (at && !strcmp(reason, last)) {
+		/* the name goes before the reason that is there already */
+		n = strlen(reason) + 2;
+		if (at >= n && at + strlen(name) + 3 < size) {
+			memmove(why + at - n + strlen(name) + 2, why + at - n, n + 1);
+			memcpy(why + at - n, ", ", 2);
+			memcpy(why + at - n + 2, name, strlen(name));
+		}
+		return;
+	}
+	snprintf(last, OOH_REASON_LEN, "%s", reason);
+	snprintf(why + at, size - at, "%s%s: %s", at ? "; " : "", name, reason);
 }
 
+/* The answer comes first, then what led to it. */
 static int attach_best(struct ooh_tracker *t)
 {
-	char why[OOH_REASON_LEN - 64] = "", reason[OOH_REASON_LEN];
+	char why[OOH_REASON_LEN - 64] = "", reason[OOH_REASON_LEN], last_reason[OOH_REASON_LEN];
 	int i, rc, last = -EOPNOTSUPP;
 
 	for (i = 0; backends[i]; i++) {
@@ -251,14 +262,14 @@ static int attach_best(struct ooh_tracker *t)
 			last = rc;
 		}
 		if (!rc)
-			return backend_why(t->reason, sizeof(t->reason), 0, "%susing %s", why,
-					   t->backend->name);
+			return backend_why(t->reason, sizeof(t->reason), 0, "using %s%s%s%s",
+					   t->backend->name, *why ? " (" : "", why,
+					   *why ? ")" : "");
 		if (rc == -ESRCH && gone(t))
 			return rc;
-		note(why, sizeof(why), t->backend->name, reason);
+		note(why, sizeof(why), t->backend->name, reason, last_reason);
 	}
-	why[strlen(why) - 2] = '\0';
-	return backend_why(t->reason, sizeof(t->reason), last, "no backend is usable: %s", why);
+	return backend_why(t->reason, sizeof(t->reason), last, "no backend is usable (%s)", why);
 }
 
 API int ooh_open(pid_t pid, const char *backend, unsigned int flags, struct ooh_tracker **tracker,
@@ -471,12 +482,12 @@ API const char *ooh_reason(const struct ooh_tracker *t)
 	return t ? t->reason : "";
 }
 
-API int ooh_stats(struct ooh_tracker *t, struct ooh_stats *stats)
+API int ooh_stats(struct ooh_tracker *t, struct ooh_tracker_stats *stats, size_t size)
 {
-	struct ooh_stats own;
+	struct ooh_tracker_stats own;
 	int rc = 0;
 
-	if (!t || !stats)
+	if (!t || !stats || size < OOH_STATS_SIZE_1)
 		return -EINVAL;
 	own = t->stats;
 	if (t->priv && t->backend->stats && intact(t))
@@ -485,6 +496,6 @@ API int ooh_stats(struct ooh_tracker *t, struct ooh_stats *stats)
 	own.rounds = t->stats.rounds;
 	own.reported = t->stats.reported;
 	own.all_dirty = t->stats.all_dirty;
-	*stats = own;
+	give_sized(stats, size, &own, sizeof(own));
 	return rc;
 }

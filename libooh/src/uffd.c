@@ -53,8 +53,7 @@ int uffd_probe(int flags, uint64_t features, char *why, size_t size)
 	close(fd);
 	if (rc)
 		return backend_why(why, size, rc,
-				   "the kernel's userfaultfd cannot do this "
-				   "(features %#llx): %s",
+				   "the kernel's userfaultfd cannot do this (features %#llx): %s",
 				   (unsigned long long)features, strerrordesc_np(-rc));
 	return 0;
 }
@@ -109,9 +108,13 @@ static int create_there(void *arg)
 
 	rc = remote_begin(&r, t->pid);
 	if (rc)
-		return backend_why(t->reason, sizeof(t->reason), rc,
-				   "process %d cannot be made to call userfaultfd(2): %s", t->pid,
-				   rc == -ENOEXEC ? "not a 64-bit program" : strerrordesc_np(-rc));
+		return backend_why(
+			t->reason, sizeof(t->reason), rc,
+			"process %d cannot be tracked so, it would have to call userfaultfd(2): %s",
+			t->pid,
+			rc == -ENOEXEC
+				? "not a 64-bit program, or one without a syscall instruction"
+				: strerrordesc_np(-rc));
 	there = remote_syscall(&r, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | c->flags, 0, 0);
 	if (there >= 0) {
 		fd = take_over(t, r.tid, there);
@@ -148,8 +151,7 @@ int uffd_open(struct ooh_tracker *t, int flags, uint64_t features)
 		if (under_seccomp(t->pid))
 			return backend_why(
 				t->reason, sizeof(t->reason), -EPERM,
-				"process %d runs under a seccomp filter, which might not "
-				"let it call userfaultfd(2)",
+				"process %d cannot be tracked so: it runs under a seccomp filter, which might end it for calling userfaultfd(2)",
 				t->pid);
 		fd = t->flags & OOH_STOPPED ? create_there(&c)
 					    : stop_and_do(t->pid, create_there, &c, &stopped);
@@ -187,10 +189,10 @@ int uffd_free_for_us(struct ooh_tracker *t, int fd, const struct vmas *vmas)
 	for (i = 0; i < vmas->n; i++)
 		if (vma_protectable(&vmas->v[i]) &&
 		    uffd_register(fd, vmas->v[i].start, vmas->v[i].end) == -EBUSY)
-			return backend_why(t->reason, sizeof(t->reason), -EBUSY,
-					   "another userfaultfd watches memory of process %d: "
-					   "another tracker, or its own",
-					   t->pid);
+			return backend_why(
+				t->reason, sizeof(t->reason), -EBUSY,
+				"another userfaultfd watches memory of process %d: another tracker, or its own",
+				t->pid);
 	return 0;
 }
 

@@ -253,7 +253,7 @@ static bool wp_intact(const struct ooh_tracker *t)
 	return own_there(&w->uffd) && own_there(&w->pagemap) && own_there(&w->stop);
 }
 
-static int wp_stats(struct ooh_tracker *t, struct ooh_stats *stats)
+static int wp_stats(struct ooh_tracker *t, struct ooh_tracker_stats *stats)
 {
 	struct wp *w = t->priv;
 

@@ -92,7 +92,7 @@ static void try_backend(const char *name)
 int main(void)
 {
 	struct ooh_backend backends[8];
-	int nr = ooh_backends(backends, 8), tried = 0;
+	int nr = ooh_backends(backends, 8, sizeof(backends[0])), tried = 0;
 
 	area = touched(NR);
 	for (int i = 0; i < nr && i < 8; i++) {

@@ -137,7 +137,7 @@ static void refused(const char *name)
 int main(void)
 {
 	struct ooh_backend backends[8];
-	int nr = ooh_backends(backends, 8), tried = 0;
+	int nr = ooh_backends(backends, 8, sizeof(backends[0])), tried = 0;
 
 	area = touched(NR);
 	busy = touched(NR);

@@ -148,7 +148,7 @@ static void try(const char *name)
 int main(void)
 {
 	struct ooh_backend backends[8];
-	int nr = ooh_backends(backends, 8), tried = 0;
+	int nr = ooh_backends(backends, 8, sizeof(backends[0])), tried = 0;
 
 	area = touched(WORKERS + 1);
 	sem_init(&suspended, 0, 0);

@@ -12,7 +12,7 @@ int main(int argc, char **argv)
 {
 	char why[OOH_REASON_LEN], line[16];
 	struct ooh_tracker *t;
-	struct ooh_stats stats;
+	struct ooh_tracker_stats stats;
 	const struct ooh_range *r;
 	unsigned int flags;
 	unsigned long rounds = 0;
@@ -41,7 +41,7 @@ int main(int argc, char **argv)
 		putchar('\n');
 		fflush(stdout);
 	}
-	rc = ooh_stats(t, &stats) || stats.rounds != rounds;
+	rc = ooh_stats(t, &stats, sizeof(stats)) || stats.rounds != rounds;
 	ooh_close(t);
 	return rc;
 }

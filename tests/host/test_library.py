@@ -43,7 +43,7 @@ def test_symbols(root):
     out = subprocess.run(["nm", "-D", "--defined-only", root / "usr/lib/libooh.so"], check=True, text=True,
                          stdout=subprocess.PIPE).stdout
     names = {l.split()[2] for l in out.splitlines() if l.split()[1] != "A"}
-    assert names == {f"{f}@@LIBOOH_0.1" for f in functions()}
+    assert names == {f"{f}@@LIBOOH_1" for f in functions()}
 
 
 def test_header_alone(root, tmp_path):
@@ -55,9 +55,37 @@ def test_header_alone(root, tmp_path):
 
 
 def test_every_call_has_its_manual(root):
-    text = {p.name: p.read_text() for p in (root / "usr/share/man/man3").iterdir()}
+    """man CALL finds a page that has its prototype, as the header has it, and what EINVAL is for."""
+    header = re.sub(r"/\*.*?\*/", "", (TOP / "libooh/include/ooh.h").read_text(), flags=re.S)
     for f in functions():
-        assert any(re.search(rf"^\.BI.*\b{f}\(", t, re.M) for t in text.values()), f
+        text = (root / f"usr/share/man/man3/{f}.3").read_text()
+        if to := re.search(r"^\.so (.*)", text, re.M):
+            text = (root / "usr/share/man" / to[1]).read_text()
+        declared = re.search(rf"^[^;#{{}}]*\b{f}\([^;]*;", header, re.M)[0]
+        shown = re.search(rf"^\.BI? [^;\n]*\b{f}\([^;]*;", text, re.M)[0]
+        shown = re.sub(r'^\.BI?|["\\]', "", shown, flags=re.M)
+        assert re.sub(r"\s", "", shown) == re.sub(r"\s", "", declared), f
+
+
+def test_the_module_is_not_exposed(tmp_path):
+    """The header stands without the module's, and beside it."""
+    made = subprocess.run(["make", "-n", "-C", TOP / "libooh", f"O={tmp_path}", f"DESTDIR={tmp_path}", "install"],
+                          check=True, text=True, stdout=subprocess.PIPE).stdout
+    assert f"{tmp_path}/usr/include/ooh.h" in made and "include/linux" not in re.sub(r"-I\S*", "", made)
+    for first, second in (("ooh.h", "linux/ooh.h"), ("linux/ooh.h", "ooh.h")):
+        c = tmp_path / "both.c"
+        c.write_text(f"#include <{first}>\n#include <{second}>\nstruct ooh_range r;\n")
+        subprocess.run(["cc", "-Wall", "-Werror", "-fsyntax-only", f"-I{TOP}/libooh/include", f"-I{TOP}/include", c],
+                       check=True)
+
+
+def test_version(root):
+    out = subprocess.run(["pkg-config", "--modversion", root / "usr/lib/pkgconfig/libooh.pc"], check=True, text=True,
+                         stdout=subprocess.PIPE).stdout.strip()
+    header = (TOP / "libooh/include/ooh.h").read_text()
+    numbers = [re.search(rf"OOH_VERSION_{x} (\d+)", header)[1] for x in ("MAJOR", "MINOR", "PATCH")]
+    assert out == ".".join(numbers) and (root / f"usr/lib/libooh.so.{out}").exists()
+    assert subprocess.run([OOH, "--version"], check=True, text=True, stdout=subprocess.PIPE).stdout == f"ooh {out}\n"
 
 
 def test_static_library(root, tmp_path):

@@ -195,7 +195,7 @@ def test_stopped_process_stays_stopped(bin_):
         os.kill(work.p.pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("case", ["null", "forked", "status", "leader", "stuck", "execs"])
+@pytest.mark.parametrize("case", ["null", "sizes", "forked", "status", "leader", "stuck", "execs"])
 @pytest.mark.parametrize("backend", NATIVE)
 def test_library(bin_, backend, case):
     """Each case of unit_library.c is one claim, which stands there."""

@@ -104,6 +104,39 @@ static void null(void)
 	ooh_close(NULL);
 }
 
+/* A caller of another version has another struct: what both know of is filled. */
+static void sizes(void)
+{
+	struct {
+		struct ooh_tracker_stats stats;
+		uint64_t newer, behind;
+	} s;
+	struct {
+		struct ooh_backend backend;
+		uint64_t newer;
+	} v[2];
+	pid_t pid = start(write_on);
+	struct ooh_tracker *t;
+	int n = ooh_backends(NULL, 0, 0);
+
+	CHECK(n > 2 && ooh_backends(&v[0].backend, 2, sizeof(v[0].backend) - 1) == -EINVAL);
+	memset(v, 0xaa, sizeof(v));
+	CHECK(ooh_backends(&v[0].backend, 2, sizeof(v[0])) == n);
+	CHECK(!v[0].newer && !v[1].newer && strcmp(v[0].backend.name, v[1].backend.name));
+	CHECK(!ooh_open(pid, backend, 0, &t, why, sizeof(why)));
+	told(t, AREA);
+	CHECK(ooh_stats(t, NULL, sizeof(s.stats)) == -EINVAL);
+	CHECK(ooh_stats(NULL, &s.stats, sizeof(s.stats)) == -EINVAL);
+	CHECK(ooh_stats(t, &s.stats, 8) == -EINVAL);
+	memset(&s, 0xaa, sizeof(s));
+	CHECK(!ooh_stats(t, &s.stats, sizeof(s.stats) + sizeof(s.newer)));
+	CHECK(s.stats.rounds == 1 && s.stats.reported && !s.newer &&
+	      s.behind == 0xaaaaaaaaaaaaaaaa);
+	CHECK(strlen(ooh_version()) >= 5);
+	ooh_close(t);
+	end(pid);
+}
+
 /* ooh_close() in a child by fork(2) leaves the parent's tracker alone. */
 static void forked(void)
 {
@@ -321,8 +354,8 @@ static void execs(void)
 static const struct {
 	const char *name;
 	void (*f)(void);
-} cases[] = { { "null", null },	    { "forked", forked }, { "status", status },
-	      { "leader", leader }, { "stuck", stuck },	  { "execs", execs } };
+} cases[] = { { "null", null },	    { "sizes", sizes }, { "forked", forked }, { "status", status },
+	      { "leader", leader }, { "stuck", stuck }, { "execs", execs } };
 
 int main(int argc, char **argv)
 {
