@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The kernels that people have: the module builds without a word for the distribution's
+release before, for that of the guest and for the newest one, by the compiler that each was
+built with."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import TOP
+
+BUILD = Path(os.environ["OOH_BUILD"])
+PARTS = BUILD / "testbed"
+SUITES = ["bookworm", "trixie", "trixie-backports"]
+# the distribution's headers lack the vmlinux that this would be made from
+NO_BTF = re.compile(r"Skipping BTF generation for \S+ due to unavailability of vmlinux\n")
+
+pytestmark = pytest.mark.timeout(3000)
+
+
+class Built:
+    """What came of a build for a suite's kernel."""
+
+    def __init__(self, suite):
+        self.suite, self.folder = suite, BUILD / "kernels" / suite
+        env = dict(os.environ)
+        if suite == "trixie":
+            self.release = next((PARTS / "root/usr/lib/modules").glob("*-amd64")).name
+        else:
+            r = subprocess.run([TOP / "testbed/build", "kernel", suite], capture_output=True, text=True, timeout=1200)
+            if r.returncode:
+                raise RuntimeError(r.stderr)
+            part = (PARTS / f"kernel-{suite}").resolve()
+            self.release = (part / "release").read_text().strip()
+            env["IN_ROOT_LAYER"] = str(part / "layer")
+        make = ["make", "-s", "-C", "guest-kmod", f"O=/build/kernels/{suite}", f"KDIR=/usr/src/linux-headers-{self.release}"]
+        self.log = ""
+        for goal in ("clean", "modules"):
+            r = subprocess.run([TOP / "testbed/in-root", *make, goal], env=env, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True, timeout=600)
+            self.returncode, self.log = r.returncode, self.log + r.stdout
+        self.module = self.folder / "ooh.ko"
+
+    def info(self):
+        """The lines that modinfo would show."""
+        return re.findall(rb"(?:^|\0)([a-z_]+=[^\0]+)", self.module.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def built():
+    done = {}
+
+    def build(suite):
+        if suite not in done:
+            done[suite] = Built(suite)
+        return done[suite]
+
+    return build
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_builds_without_a_warning(built, suite):
+    b = built(suite)
+    assert b.returncode == 0, b.log[-3000:]
+    assert NO_BTF.sub("", b.log) == ""
+    info = b.info()
+    assert any(i.startswith(f"vermagic={b.release} ".encode()) for i in info), info
+    # both logs are in: their parameters are
+    assert any(i.startswith(b"parm=ring_pages:") for i in info)
+    assert any(i.startswith(b"parm=epml_vmfunc:") for i in info)
+    # newer kernels give their interrupt to KVM's modules alone
+    assert (b"kvm_set_posted_intr_wakeup_handler" in b.module.read_bytes()) == (suite != "trixie-backports")
+
+
+@pytest.mark.parametrize("version,flags,good", [("5.19", [], False), ("6.1", [], True), ("7.3", [], True),
+                                                ("7.4", [], False), ("7.4", ["-DOOH_UNTESTED_KERNEL"], True)])
+def test_other_versions_are_refused(tmp_path, version, flags, good):
+    header = TOP / "guest-kmod/compat/compat.h"
+    for name in re.findall(r"#include <(.+)>", header.read_text()):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    major, minor = version.split(".")
+    (tmp_path / "linux/version.h").write_text(
+        "#define KERNEL_VERSION(a, b, c) (((a) << 16) + ((b) << 8) + (c))\n"
+        f"#define LINUX_VERSION_CODE KERNEL_VERSION({major}, {minor}, 0)\n")
+    r = subprocess.run(["gcc", "-E", "-nostdinc", "-I", tmp_path, "-DCONFIG_X86_64", *flags, header],
+                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (r.returncode == 0) == good, r.stderr
+    assert good or "#error" in r.stderr
