@@ -21,7 +21,7 @@
 
 #define PAGE  4096UL
 #define PAGES 64
-#define AREA  ((volatile char *)0x100000000000)
+#define AREA  ((volatile char *)0x200000000000)
 
 #define CHECK(x)                                                                 \
 	do {                                                                     \
