@@ -209,7 +209,8 @@ static struct task_struct *get_process(struct pid *pid, struct mm_struct **mm)
 	rcu_read_lock();
 	leader = pid_task(pid, PIDTYPE_TGID);
 	if (leader)
-		for_each_thread(leader, thread) {
+		for_each_thread(leader, thread)
+		{
 			if (!READ_ONCE(thread->mm))
 				continue;
 			task = thread;

@@ -67,7 +67,7 @@ MODULE_PARM_DESC(epml_vmfunc, "arm by VM functions where the processor has them;
 /* The set of logged frames; a bit of the summary stands for a long of the set. */
 static struct set {
 	unsigned long *summary, nr_longs, longs[];
-} *set;
+} * set;
 static atomic_long_t waiting;
 
 /* Ticks of the time stamp counter in which logged frames were armed again. */

@@ -50,7 +50,7 @@ static void *grown(void *old, size_t nr_old, size_t nr, size_t size)
 {
 	void *new = vcalloc(nr, size);
 
-	if (new && old) {
+	if (new &&old) {
 		memcpy(new, old, nr_old * size);
 		vfree(old);
 	}

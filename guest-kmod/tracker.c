@@ -302,8 +302,7 @@ static bool still_its_own(const struct ooh_tracker *t)
 	rcu_read_lock();
 	leader = pid_task(t->pid, PIDTYPE_TGID);
 	if (leader)
-		for_each_thread(leader, thread)
-			its_own |= READ_ONCE(thread->mm) == t->mm;
+		for_each_thread(leader, thread) its_own |= READ_ONCE(thread->mm) == t->mm;
 	rcu_read_unlock();
 	return its_own;
 }

@@ -156,7 +156,8 @@ static int make_room(struct ooh_pmds *out)
 {
 	if (out->size - out->nr < PTRS_PER_PMD) {
 		size_t size = max_t(size_t, 2 * out->size, 2 * PTRS_PER_PMD);
-		struct ooh_pmd *v = ooh_kvrealloc(out->v, out->size * sizeof(*v), size * sizeof(*v));
+		struct ooh_pmd *v =
+			ooh_kvrealloc(out->v, out->size * sizeof(*v), size * sizeof(*v));
 
 		if (!v)
 			return -ENOMEM;
@@ -165,7 +166,8 @@ static int make_room(struct ooh_pmds *out)
 	}
 	while (out->size_upper - out->nr_upper < 2) {
 		size_t n = out->size_upper + 1;
-		struct ooh_upper *v = ooh_kvrealloc(out->upper, (n - 1) * sizeof(*v), n * sizeof(*v));
+		struct ooh_upper *v =
+			ooh_kvrealloc(out->upper, (n - 1) * sizeof(*v), n * sizeof(*v));
 
 		if (!v)
 			return -ENOMEM;

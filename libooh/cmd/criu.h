@@ -14,10 +14,12 @@
 #define LIMIT_S	    3600
 #define OPT_LIMIT   257
 
-#define COMMON_OPTIONS                                                                            \
-	{ "criu", 'c', "OPTION", 0, "one more option for criu; may be repeated", 0 },             \
-	{ "limit", OPT_LIMIT, "SECONDS", 0, "end a criu that takes longer (3600)", 0 },           \
-	{ 0 }
+#define COMMON_OPTIONS                                                                          \
+	{ "criu", 'c', "OPTION", 0, "one more option for criu; may be repeated", 0 },           \
+		{ "limit", OPT_LIMIT, "SECONDS", 0, "end a criu that takes longer (3600)", 0 }, \
+	{                                                                                       \
+		0                                                                               \
+	}
 
 struct job {
 	const char *path, *backend;
@@ -32,7 +34,7 @@ struct job {
 	long failed;	       /* the last one that failed: its log is kept */
 	const char *log;       /* absolute, of a restore */
 	int dir, pidfd;
-	bool last; /* one more when a signal ends it */
+	bool last;    /* one more when a signal ends it */
 	bool tracked; /* somebody can tell what was written */
 };
 

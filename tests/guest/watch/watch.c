@@ -26,7 +26,7 @@
 #define REGISTER_RUNSTATE_PHYS_AREA  14
 #define REGISTER_VCPU_TIME_PHYS_AREA 15
 
-#define NO_AREA ~0ULL
+#define NO_AREA			     ~0ULL
 
 static u64 *page;
 static struct xen_spml_ring *ring;
