@@ -205,3 +205,39 @@ def test_library(bin_, backend, case):
     need(backend)
     r = subprocess.run([bin_ / "unit_library", case, backend], capture_output=True, text=True, timeout=60)
     assert r.returncode == 0, r.stdout + r.stderr
+
+
+@pytest.mark.parametrize("backend", ["pagemap-scan", "uffd-wp"])
+def test_under_seccomp_is_refused(backend, tmp_path):
+    """A system call that the process never makes could end it: it is left alone, in words."""
+    need(backend)
+    c = tmp_path / "strict.c"
+    c.write_text("""#include <sys/prctl.h>
+                    #include <linux/seccomp.h>
+                    #include <unistd.h>
+                    int main(void)
+                    {
+                        char c = 'r';
+                        prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT);
+                        write(1, &c, 1);
+                        read(0, &c, 1);
+                        write(1, &c, 1);
+                    }""")
+    p = compile_c(tmp_path / "strict", c, flags=["-Wno-unused-result"])
+    with subprocess.Popen([p], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as work:
+        assert work.stdout.read(1) == b"r"
+        r = ooh("record", "-b", backend, "-n", 1, "-p", work.pid)
+        assert r.returncode == 3
+        assert f"process {work.pid} cannot be tracked so: it runs under a seccomp filter" in r.stderr
+        work.stdin.write(b"x")
+        work.stdin.flush()
+        assert work.stdout.read(1) == b"x"
+        work.kill()
+
+
+@pytest.mark.parametrize("backend", ["pagemap-scan", "uffd-wp"])
+def test_its_own_userfaultfd(bin_, backend):
+    """While a process is tracked its own one is refused by the kernel (ooh(7)), and then no more."""
+    need(backend)
+    r = subprocess.run([bin_ / "unit_library", "own", backend], capture_output=True, text=True, timeout=60)
+    assert r.returncode == 0, r.stdout + r.stderr

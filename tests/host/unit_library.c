@@ -13,10 +13,13 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <linux/userfaultfd.h>
 #include <ooh.h>
 
 #define PAGE  4096UL
@@ -351,11 +354,53 @@ static void execs(void)
 	end(pid);
 }
 
+static void register_own(void)
+{
+	struct uffdio_register arg = {
+		.range = { .start = (unsigned long)AREA, .len = PAGES * PAGE },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	struct uffdio_api api = { .api = UFFD_API };
+	int fd = syscall(SYS_userfaultfd, UFFD_USER_MODE_ONLY);
+
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api))
+		_exit(1);
+	for (;;) {
+		while (!shared[1])
+			usleep(1000);
+		shared[2] = ioctl(fd, UFFDIO_REGISTER, &arg) ? errno : 1000;
+		shared[1] = 0;
+	}
+}
+
+static unsigned long let_it_register(void)
+{
+	shared[1] = 1;
+	while (shared[1])
+		usleep(1000);
+	return shared[2];
+}
+
+/* A process cannot have a userfaultfd of its own for memory that is tracked by one. */
+static void own(void)
+{
+	pid_t pid = start(register_own);
+	struct ooh_tracker *t;
+
+	CHECK(!ooh_open(pid, backend, 0, &t, why, sizeof(why)));
+	CHECK(let_it_register() == EBUSY);
+	ooh_close(t);
+	CHECK(let_it_register() == 1000);
+	CHECK(ooh_open(pid, backend, 0, &t, why, sizeof(why)) == -EBUSY);
+	CHECK(strstr(why, "another userfaultfd watches memory"));
+	end(pid);
+}
+
 static const struct {
 	const char *name;
 	void (*f)(void);
-} cases[] = { { "null", null },	    { "sizes", sizes }, { "forked", forked }, { "status", status },
-	      { "leader", leader }, { "stuck", stuck }, { "execs", execs } };
+} cases[] = { { "null", null },	    { "own", own },	  { "sizes", sizes }, { "forked", forked },
+	      { "status", status }, { "leader", leader }, { "stuck", stuck }, { "execs", execs } };
 
 int main(int argc, char **argv)
 {
