@@ -7,6 +7,7 @@
 # make bench-gc pauses of a garbage collector by implementation of its dirty bits (half an hour)
 # make check-gc the collector's tests at length, with each backend
 # make check-criu  CRIU's own tests and all ways to change memory, with the plugin and without (hours)
+# make check-patches  every prefix of every patch series builds (an hour or two)
 # make bench-criu  what a dump costs, by soft-dirty and by each tracker (hours; BENCH="--keys N,N ...")
 # make fuzz     a million hostile calls of the hypercall (hours; FUZZ="--calls N --seconds N")
 # make soak     ten million operations of a hard process, compared by the oracle (an hour or more; SOAK="--ops N --seconds N")
@@ -78,6 +79,9 @@ check-criu: guest packages-check
 	@OOH_LONG=1 tests/run tests/guest/test_criu_zdtm.py tests/guest/test_criu_long.py \
 		tests/guest/test_programs.py::test_a_round_ends_while_pages_move; s=$$?; cat $(BUILD)/criu-zdtm.txt; exit $$s
 
+check-patches: testbed packages-check
+	@OOH_LONG=1 tests/run tests/test_patches.py
+
 bench-criu: guest
 	@bench/criu-table $(BENCH)
 
@@ -97,4 +101,4 @@ clean:
 	@! [ -d $(BUILD)/testbed ] || testbed/vm down --all
 	rm -rf $(BUILD)
 
-.PHONY: all host testbed guest demo bench cost bench-gc check-gc fuzz soak check check-criu bench-criu lint format install down clean
+.PHONY: all host testbed guest demo bench cost bench-gc check-gc fuzz soak check check-criu check-patches bench-criu lint format install down clean

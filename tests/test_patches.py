@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The patch series, and that the ABI header inside it is the one in include/."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -12,14 +13,16 @@ TOP = Path(__file__).resolve().parent.parent
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("series", ["testbed/bochs-patches", "xen-patches", "criu-plugin/patches", "boehm-backend/patches"])
 def test_series_applies_exports_unchanged_and_builds(series):
+    """Each prefix is built by make check-patches; make check builds the end."""
+    long = bool(os.environ.get("OOH_LONG"))
     r = subprocess.run(
-        [TOP / "scripts" / "patches", "check", series],
+        [TOP / "scripts" / "patches", "check", series], env={**os.environ, **({} if long else {"PATCHES_END": "1"})},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )
     print(r.stdout)
     assert r.returncode == 0, r.stdout[-2000:]
     assert "without fuzz, import and export change nothing" in r.stdout
-    assert "prefixes build" in r.stdout
+    assert ("prefixes build" if long else "its end builds") in r.stdout
     if series == "xen-patches":
         assert r.stdout.count("builds ") >= 4  # debug, Flask, without SPML, without HVM
 
