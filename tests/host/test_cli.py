@@ -94,8 +94,10 @@ def test_thread_is_not_a_process(tmp_path):
     p = subprocess.Popen(["python3", "-c", "import threading,time\n"
                           "threading.Thread(target=time.sleep,args=(20,)).start()"])
     try:
-        time.sleep(0.7)
-        tids = [int(t.name) for t in Path(f"/proc/{p.pid}/task").iterdir()]
+        limit, tids = time.time() + 30, []
+        while len(tids) < 2 and time.time() < limit:
+            time.sleep(0.1)
+            tids = [int(t.name) for t in Path(f"/proc/{p.pid}/task").iterdir()]
         tid = next(t for t in tids if t != p.pid)
         r = ooh("record", "-n", 1, "-p", tid)
         assert r.returncode == 3 and "thread" in r.stderr

@@ -95,6 +95,19 @@ static bool told(struct ooh_tracker *t, const volatile char *p)
 	return false;
 }
 
+/* A writer goes through all pages again and again; on a busy machine that takes its time. */
+static bool told_in_time(struct ooh_tracker *t, const volatile char *p)
+{
+	double limit = now() + 20;
+
+	while (!told(t, p)) {
+		if (now() > limit)
+			return false;
+		usleep(100000);
+	}
+	return true;
+}
+
 /* Calls without a tracker give an error. */
 static void null(void)
 {
@@ -127,14 +140,13 @@ static void sizes(void)
 	CHECK(ooh_backends(&v[0].backend, 2, sizeof(v[0])) == n);
 	CHECK(!v[0].newer && !v[1].newer && strcmp(v[0].backend.name, v[1].backend.name));
 	CHECK(!ooh_open(pid, backend, 0, &t, why, sizeof(why)));
-	told(t, AREA);
+	CHECK(told_in_time(t, AREA));
 	CHECK(ooh_stats(t, NULL, sizeof(s.stats)) == -EINVAL);
 	CHECK(ooh_stats(NULL, &s.stats, sizeof(s.stats)) == -EINVAL);
 	CHECK(ooh_stats(t, &s.stats, 8) == -EINVAL);
 	memset(&s, 0xaa, sizeof(s));
 	CHECK(!ooh_stats(t, &s.stats, sizeof(s.stats) + sizeof(s.newer)));
-	CHECK(s.stats.rounds == 1 && s.stats.reported && !s.newer &&
-	      s.behind == 0xaaaaaaaaaaaaaaaa);
+	CHECK(s.stats.rounds && s.stats.reported && !s.newer && s.behind == 0xaaaaaaaaaaaaaaaa);
 	CHECK(strlen(ooh_version()) >= 5);
 	ooh_close(t);
 	end(pid);
@@ -161,7 +173,7 @@ static void forked(void)
 	before = shared[0];
 	usleep(300000);
 	CHECK(shared[0] > before);
-	CHECK(told(t, AREA));
+	CHECK(told_in_time(t, AREA));
 	ooh_close(t);
 	end(pid);
 }
@@ -223,9 +235,8 @@ static void leader(void)
 		CHECK(!f || fgetc(f) == EOF); /* it has ended, indeed */
 		if (f)
 			fclose(f);
-		CHECK(told(t, AREA));
-		usleep(200000);
-		CHECK(told(t, AREA + PAGE));
+		CHECK(told_in_time(t, AREA));
+		CHECK(told_in_time(t, AREA + PAGE));
 		ooh_close(t);
 		if (!i)
 			CHECK(!ooh_open(pid, backend, 0, &t, why, sizeof(why)));
