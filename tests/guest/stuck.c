@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Description: a tracked process that sits in a system call and holds its mmap lock concerns
+ * nobody else: other trackers end rounds, new ones come, and whoever is killed is gone.
+ *
+ * mmap(2) of a FUSE file past the page cache writes back what the cache has of it, under the
+ * lock; the server does not answer.
+ */
+#include "fuse.h"
+#include "processes.h"
+
+#define NR	 64UL
+#define LIMIT_MS 4000
+#define ROUNDS	 10
+
+static struct fuse_server *server;
+static volatile int *rounds; /* of the bystander */
+static volatile int *wrong;
+static char *own, *cached;
+
+static void target(char letter)
+{
+	int fd;
+
+	if (!letter) {
+		fd = open(server->file, O_RDWR | O_CLOEXEC);
+		cached = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		if (cached == MAP_FAILED)
+			_exit(1);
+		return;
+	}
+	own[3 * PAGE]++;
+	if (letter == 'w')
+		return;
+	server->direct = 1;
+	/* this writes back, too: the page becomes dirty afterwards */
+	fd = open(server->file, O_RDONLY | O_CLOEXEC);
+	server->silent_on = FUSE_WRITE;
+	cached[0]++;
+	mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, fd, 0);
+}
+
+/* Tracks itself, writes a page in each round, and looks whether it is reported. */
+static void bystander(void)
+{
+	struct round r = { 0 };
+	int t = tracker_of(getpid());
+
+	for (unsigned long i = 0;; i++) {
+		own[i % NR * PAGE]++;
+		collect(t, &r);
+		*wrong += !reported(&r, own + i % NR * PAGE);
+		++*rounds;
+		usleep(10000);
+	}
+}
+
+static pid_t started(void (*fn)(void))
+{
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	fn();
+	_exit(0);
+}
+
+static pid_t target_pid;
+
+static void tracks_the_target(void)
+{
+	struct round r = { 0 };
+	int t = tracker_of(target_pid);
+
+	for (;; usleep(10000))
+		try_collect(t, &r);
+}
+
+static void comes_and_goes(void)
+{
+	struct round r = { 0 };
+	int t = tracker_of(getpid());
+
+	collect(t, &r);
+	own[0]++;
+	collect(t, &r);
+	_exit(reported(&r, own) ? 0 : 1);
+}
+
+int main(void)
+{
+	pid_t busy, tracking, late;
+	struct round r = { 0 };
+	struct process p;
+	int t, before;
+
+	server = fuse_mount();
+	if (!server) {
+		printf("skip: FUSE: %s\n", strerror(errno));
+		return 77;
+	}
+	rounds = common(PAGE);
+	wrong = rounds + 1;
+	own = touched(NR);
+	p = process_of(target);
+	target_pid = p.pid;
+	busy = started(bystander);
+	tracking = started(tracks_the_target);
+	t = tracker_of(p.pid);
+	tell(&p, 'w');
+	collect(t, &r);
+	check(reported(&r, own + 3 * PAGE) && !reported(&r, own + 4 * PAGE), "the target writes");
+	check(comes_true(rounds, ROUNDS, LIMIT_MS), "the bystander ends rounds");
+
+	send_letter(&p, 'h');
+	check(comes_true(&server->silent, 1, LIMIT_MS), "the target hangs in mmap");
+	/* its tracker is on its way into a collect by now */
+	usleep(100000);
+	before = *rounds;
+	check(comes_true(rounds, before + ROUNDS, LIMIT_MS),
+	      "the bystander ends rounds as before: %d", *rounds - before);
+	late = started(comes_and_goes);
+	check(gone(late, LIMIT_MS), "another tracker comes and goes");
+	check(killed(busy, LIMIT_MS), "the bystander, killed, is gone");
+	check(killed(tracking, LIMIT_MS), "the target's tracker, killed, is gone");
+	check(*wrong == 0, "all that the bystander wrote was reported");
+
+	server->silent_on = 0;
+	if (read(p.from, &(char){ 0 }, 1) != 1)
+		error("the target");
+	collect(t, &r);
+	check(reported(&r, own + 3 * PAGE) && !reported(&r, own + 5 * PAGE),
+	      "what the target wrote before it hung");
+	kill(p.pid, SIGKILL);
+	fuse_unmount(server);
+	return verdict();
+}
