@@ -4,12 +4,14 @@
 import base64
 
 import pytest
+from conftest import LONG
 
 CRIU = "criu {} -t $(cat pid) -D {} -o log -v4 --track-mem {} 2>/dev/null"
 IN = "cd /tmp/rollback; export GLIBC_TUNABLES=glibc.pthread.rseq=0; "
 ROOM = "mkdir -p /tmp/room; mountpoint -q /tmp/room || mount -t tmpfs -o size=500m room /tmp/room; "
 
 
+@LONG
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("log", ["epml", "spml"])
 def test_images_of_an_abandoned_future(machines, tmp_path, log):
