@@ -77,6 +77,7 @@ check: host guest packages-check
 check-criu: guest packages-check
 	@rm -f $(BUILD)/criu-zdtm.txt
 	@OOH_LONG=1 tests/run tests/guest/test_criu_zdtm.py tests/guest/test_criu_long.py tests/guest/test_criu_rollback.py \
+		tests/guest/test_criu.py::test_the_synopsis_runs_as_printed \
 		tests/guest/test_programs.py::test_a_round_ends_while_pages_move; s=$$?; cat $(BUILD)/criu-zdtm.txt; exit $$s
 
 check-patches: testbed packages-check

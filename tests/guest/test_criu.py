@@ -8,7 +8,7 @@ import sys
 import tarfile
 
 import pytest
-from conftest import LOGS, TOP
+from conftest import LOGS, LONG, TOP
 
 sys.path.insert(0, str(TOP / "demo"))
 import criustats  # noqa: E402
@@ -31,6 +31,7 @@ def test_without_the_module_it_says_so(module):
     assert "ooh-marks" not in out
 
 
+@LONG
 def test_the_synopsis_runs_as_printed(vm):
     page = (TOP / "criu-plugin" / "ooh-criu.7").read_text()
     lines = page.split(".SH SYNOPSIS\n.nf\n")[1].split(".fi")[0].replace("\\fIPID\\fR", "$PID").replace("\\-", "-")
