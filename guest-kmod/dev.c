@@ -209,8 +209,7 @@ static struct task_struct *get_process(struct pid *pid, struct mm_struct **mm)
 	rcu_read_lock();
 	leader = pid_task(pid, PIDTYPE_TGID);
 	if (leader)
-		for_each_thread(leader, thread)
-		{
+		for_each_thread(leader, thread) {
 			if (!READ_ONCE(thread->mm))
 				continue;
 			task = thread;
@@ -257,7 +256,7 @@ static int attach(struct ooh_file *f, const struct ooh_attach *a)
 	return ret;
 }
 
-static int collect(struct ooh_file *f, struct ooh_collect *c)
+static int collect(struct ooh_file *f, struct ooh_collect *c, void __user *p)
 {
 	int ret;
 
@@ -269,17 +268,16 @@ static int collect(struct ooh_file *f, struct ooh_collect *c)
 		return ret;
 	ret = f->attached ? ooh_tracker_collect(f->tracker, c) : -ENOTCONN;
 	WRITE_ONCE(f->rounds, f->rounds + 1);
+	if (!ret) {
+		/* with the tracker's lock: what was told is known until the next collect */
+		mutex_unlock(&ooh_lock);
+		ret = copy_to_user(p, c, sizeof(*c)) ? -EFAULT : 0;
+		mutex_lock(&ooh_lock);
+		if (ret)
+			ooh_tracker_untold(f->tracker);
+	}
 	unlock_tracker(f);
 	return ret;
-}
-
-/* The caller has been given ranges, but not how many. */
-static int untold(struct ooh_file *f)
-{
-	mutex_lock(&ooh_lock);
-	ooh_tracker_untold(f->tracker);
-	mutex_unlock(&ooh_lock);
-	return -EFAULT;
 }
 
 static long ooh_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -311,10 +309,7 @@ static long ooh_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case OOH_IOC_COLLECT:
 		if (copy_from_user(&u.collect, p, sizeof(u.collect)))
 			return -EFAULT;
-		ret = collect(f, &u.collect);
-		if (ret)
-			return ret;
-		return copy_to_user(p, &u.collect, sizeof(u.collect)) ? untold(f) : 0;
+		return collect(f, &u.collect, p);
 	case OOH_IOC_STATS:
 		mutex_lock(&ooh_lock);
 		ret = f->attached ? 0 : -ENOTCONN;

@@ -302,7 +302,8 @@ static bool still_its_own(const struct ooh_tracker *t)
 	rcu_read_lock();
 	leader = pid_task(t->pid, PIDTYPE_TGID);
 	if (leader)
-		for_each_thread(leader, thread) its_own |= READ_ONCE(thread->mm) == t->mm;
+		for_each_thread(leader, thread)
+			its_own |= READ_ONCE(thread->mm) == t->mm;
 	rcu_read_unlock();
 	return its_own;
 }
@@ -366,9 +367,18 @@ out:
 	return ret;
 }
 
-/* The caller did not get the answer: it is not known which of its pages it has read. */
+/*
+ * The caller did not get the answer, and it is not known what of it was read. Pages that
+ * it said are gone are in no page table any more, so whole leaves are given out again.
+ */
 void ooh_tracker_untold(struct ooh_tracker *t)
 {
+	size_t i;
+
+	for (i = 0; i < t->leaves.nr; i++) {
+		bitmap_fill(t->leaves.v[i]->round, OOH_SLOTS);
+		t->leaves.v[i]->left = true;
+	}
 	t->reason |= OOH_REASON_UNTOLD;
 }
 
@@ -429,6 +439,9 @@ static int flush_output(struct output *out)
 		mutex_lock(&ooh_lock);
 		if (left) {
 			give_back(out->t, b, n);
+			/* batches before this one are in the vector of a call that fails */
+			if (out->nr)
+				ooh_tracker_untold(out->t);
 			return -EFAULT;
 		}
 	}

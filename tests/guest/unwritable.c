@@ -29,6 +29,9 @@ int main(void)
 		bool in_struct = i % 16 == 3;
 
 		p[i * PAGE]++;
+		/* gone from the page tables: only the round that is not told knew of it */
+		if (madvise(p + (i + 1) * PAGE, PAGE, MADV_DONTNEED))
+			error("madvise");
 		*c = in_struct ? collect_into(v, NR) : collect_into(vector, 64);
 		writable(in_struct ? (void *)c : vector, false);
 		check(ioctl(fd, OOH_IOC_COLLECT, c) == -1 && errno == EFAULT,
@@ -36,11 +39,12 @@ int main(void)
 		writable(in_struct ? (void *)c : vector, true);
 		collect(fd, &r);
 		check(reported(&r, p + i * PAGE), "the page of that round is in the next");
+		check(reported(&r, p + (i + 1) * PAGE), "and the one that was dropped");
 		/* what was on its way to the caller may be lost, if that is said */
 		if (r.flags & OOH_F_ALL_DIRTY)
 			check(r.reason != 0, "as everything is, with a reason: %#x", r.reason);
 		else
-			check(reported_in(&r, p, NR) == 1, "its neighbours are not: %lu",
+			check(reported_in(&r, p, NR) == 2, "their neighbours are not: %lu",
 			      reported_in(&r, p, NR));
 		collect(fd, &r);
 		check(reported_in(&r, p, NR) == 0, "reported once: %lu more",
