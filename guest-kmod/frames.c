@@ -48,13 +48,13 @@ static unsigned long memory_end(void)
 /* An array with more elements, the new ones being zero; the old one is freed. */
 static void *grown(void *old, size_t nr_old, size_t nr, size_t size)
 {
-	void *new = vcalloc(nr, size);
+	void *larger = vcalloc(nr, size);
 
-	if (new &&old) {
-		memcpy(new, old, nr_old * size);
+	if (larger && old) {
+		memcpy(larger, old, nr_old * size);
 		vfree(old);
 	}
-	return new;
+	return larger;
 }
 
 /* Room for all frames below nr. What was got before memory ran out stays. */

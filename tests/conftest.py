@@ -169,6 +169,16 @@ def no_idle_machines(machines, request):
     machines.end(keep={machine_of(request.path)} if group_of(request.path) in ("guest", "second") else frozenset())
 
 
+@pytest.fixture
+def fresh_debug(machines):
+    """The machine with a debug Xen as it was after boot: each comparison of memory begins at one state."""
+    m = machines("debug")
+    m.down()
+    m.up()
+    yield m
+    m.down()
+
+
 @pytest.fixture(scope="module")
 def vm(machines, request):
     return machines(machine_of(request.path))

@@ -75,21 +75,32 @@ static void for_each(int dir, void (*visit)(int dir, long n, void *arg), void *a
 		close(copy);
 }
 
-/* Whether the folder is ours; owner: of this process alone, NULL: of any. */
-static bool is_ours(int dir, long n, const char *owner)
+/* A short file of checkpoint n as a string of less than size bytes; false: there is none. */
+static bool read_short(int dir, long n, const char *file, char *text, size_t size)
 {
-	char path[2 * NAME_LEN], name[NAME_LEN], text[2 * OWNER_LEN], expected[2 * OWNER_LEN];
+	char path[2 * NAME_LEN], name[NAME_LEN];
 	ssize_t len;
 	int fd;
 
 	chain_name(name, n);
-	snprintf(path, sizeof(path), "%s/" OWN, name);
+	snprintf(path, sizeof(path), "%s/%s", name, file);
 	fd = openat(dir, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
 		return false;
-	len = read(fd, text, sizeof(text) - 1);
+	len = read(fd, text, size - 1);
 	close(fd);
 	text[len > 0 ? len : 0] = '\0';
+	return true;
+}
+
+/* Whether the folder is ours; owner: of this process alone, NULL: of any. */
+static bool is_ours(int dir, long n, const char *owner)
+{
+	char text[2 * OWNER_LEN], expected[2 * OWNER_LEN];
+	int len;
+
+	if (!read_short(dir, n, OWN, text, sizeof(text)))
+		return false;
 	len = snprintf(expected, sizeof(expected), "number %ld\nprocess %s", n, owner ?: "");
 	if (owner)
 		snprintf(expected + len, sizeof(expected) - len, "\nend\n");
@@ -116,18 +127,10 @@ long chain_highest(int dir)
 /* The one before n; NO_CHECKPOINT if n is the first. Returns whether n is marked as complete. */
 static int read_mark(int dir, long n, long *parent)
 {
-	char path[2 * NAME_LEN], name[NAME_LEN], text[64], expected[64];
-	ssize_t len;
-	int fd;
+	char text[64], expected[64];
 
-	chain_name(name, n);
-	snprintf(path, sizeof(path), "%s/" MARK, name);
-	fd = openat(dir, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
+	if (!read_short(dir, n, MARK, text, sizeof(text)))
 		return 0;
-	len = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	text[len > 0 ? len : 0] = '\0';
 	if (sscanf(text, "parent %ld", parent) != 1)
 		return 0;
 	snprintf(expected, sizeof(expected), "parent %ld\nend\n", *parent);

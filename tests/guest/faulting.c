@@ -88,19 +88,6 @@ static void comes(void)
 	_exit(reported(&r, own) ? 0 : 1);
 }
 
-static pid_t started(void (*fn)(void))
-{
-	pid_t pid;
-
-	fflush(stdout);
-	pid = fork();
-	if (pid)
-		return pid;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	fn();
-	_exit(0);
-}
-
 static void others_go_on(const char *what)
 {
 	pid_t closing, exiting, staying, coming, holding;

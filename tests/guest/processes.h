@@ -48,6 +48,20 @@ static inline struct process process_of(void (*fn)(char letter))
 	return p;
 }
 
+/* One that does fn alone. */
+static inline pid_t started(void (*fn)(void))
+{
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	fn();
+	_exit(0);
+}
+
 /* Not waited for: it may never come back. */
 static inline void send_letter(const struct process *p, char letter)
 {

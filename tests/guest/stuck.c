@@ -55,19 +55,6 @@ static void bystander(void)
 	}
 }
 
-static pid_t started(void (*fn)(void))
-{
-	pid_t pid;
-
-	fflush(stdout);
-	pid = fork();
-	if (pid)
-		return pid;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	fn();
-	_exit(0);
-}
-
 static pid_t target_pid;
 
 static void tracks_the_target(void)

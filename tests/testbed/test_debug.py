@@ -12,12 +12,8 @@ pytestmark = pytest.mark.timeout(1500)
 
 
 @pytest.fixture
-def machine(machines):
-    m = machines("debug")
-    m.down()
-    m.up()
-    yield m
-    m.down()
+def machine(fresh_debug):
+    return fresh_debug
 
 
 def test_a_pvh_dom0_maps_a_page(machine):

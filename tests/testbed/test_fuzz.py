@@ -10,13 +10,8 @@ from fuzz import fuzzing
 
 
 @pytest.fixture
-def machine(machines):
-    m = machines("debug")
-    # as it was after boot: each comparison of memory begins at one state
-    m.down()
-    m.up()
-    yield m
-    m.down()
+def machine(fresh_debug):
+    return fresh_debug
 
 
 def broken(result):
