@@ -28,8 +28,9 @@ struct desc {
 	void *hooks[HOOKS_TIP];
 };
 
-/* What a plugin takes from criu. Whoever reads the options, reads somebody else's. */
+/* What a plugin takes from criu. Whoever reads the options or a task, reads somebody else's. */
 char opts[1 << 16] __attribute__((aligned(4096)));
+void *root_item = opts;
 int criu_get_image_dir(void);
 void print_on_level(unsigned int level, const char *format, ...);
 
