@@ -408,13 +408,15 @@ static bool criu_is_ours(void)
 }
 
 /*
- * The process at the root of what is dumped; 0: criu check, which dumps nothing. Not
- * opts.tree_id: only the command line sets that, and over RPC ("criu swrk", as runc, podman
- * and LXC run it) it is 0.
+ * The process at the root of what is dumped; 0: criu check, which dumps nothing, and takes
+ * itself for one. Not opts.tree_id: only the command line sets that, and over RPC ("criu
+ * swrk", as runc, podman and LXC run it) it is 0.
  */
 static int root_pid(void)
 {
-	return root_item && root_item->pid->real > 0 ? root_item->pid->real : 0;
+	int pid = root_item ? root_item->pid->real : 0;
+
+	return pid > 0 && pid != getpid() ? pid : 0;
 }
 
 static int ooh_plugin_init(int stage)

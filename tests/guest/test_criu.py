@@ -18,7 +18,10 @@ CHANGERS = "/usr/lib/ooh/tests/changers"
 
 
 def test_check_reports_it(vm):
-    assert "Memory is tracked by ooh_plugin" in vm.good("criu check --feature mem_dirty_track")
+    out = vm.good("mkdir images; cd images; : >ooh-marks; criu check --feature mem_dirty_track; ls; ps")
+    assert "Memory is tracked by ooh_plugin" in out
+    # it dumps nothing: no tracker is opened, and no image loses its mark
+    assert "ooh-holder" not in out and "ooh-marks" in out
 
 
 def test_without_the_module_it_says_so(module):
