@@ -27,7 +27,7 @@
 #include <x86intrin.h>
 #include <linux/fs.h>
 #include <linux/userfaultfd.h>
-#include <linux/ooh.h>
+#include <ooh/uapi.h>
 
 #define PAGE	   4096UL
 #define VEC	   8192
@@ -39,7 +39,7 @@ static const unsigned int shares[] = { 0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 10
 
 struct cost {
 	unsigned long reported, write, collect;
-	struct ooh_stats before, after; /* of spml alone */
+	struct ooh_dev_stats before, after; /* of spml alone */
 };
 
 struct mechanism {
@@ -60,7 +60,7 @@ __attribute__((noreturn)) static void die(const char *what)
 static unsigned long spml_collect(char *mem, unsigned long size)
 {
 	static struct ooh_range vec[VEC];
-	struct ooh_collect c = { .vec = (uintptr_t)vec };
+	struct ooh_collect c = { .size = sizeof(c), .vec = (uintptr_t)vec };
 	unsigned long pages = 0;
 
 	do {
@@ -69,6 +69,7 @@ static unsigned long spml_collect(char *mem, unsigned long size)
 		c.end = c.start + size;
 		c.vec_len = VEC;
 		c.flags = c.flags & OOH_F_MORE ? OOH_COLLECT_CONTINUE : 0;
+		c.reason = 0;
 		if (ioctl(dev, OOH_IOC_COLLECT, &c))
 			die("OOH_IOC_COLLECT");
 		pages += c.pages;
@@ -76,15 +77,20 @@ static unsigned long spml_collect(char *mem, unsigned long size)
 	return pages;
 }
 
-static void spml_stats(struct ooh_stats *s)
+static void spml_stats(struct ooh_dev_stats *s)
 {
+	s->size = sizeof(*s);
 	if (ioctl(dev, OOH_IOC_STATS, s))
 		die("OOH_IOC_STATS");
 }
 
 static void spml_begin(char *mem, unsigned long size)
 {
-	struct ooh_attach a = { .pid = getpid() };
+	struct ooh_attach a = {
+		.size = sizeof(a),
+		.pid = getpid(),
+		.mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC),
+	};
 
 	dev = open("/dev/ooh", O_RDWR | O_CLOEXEC);
 	if (dev < 0 || ioctl(dev, OOH_IOC_ATTACH, &a))

@@ -26,8 +26,9 @@ GCTESTS := threads single checksums
 
 all: collector module nested burst watch fuzz hard $(BUILD)/dom0/neighbour.img library $(TESTS) $(BENCHES) $(EXAMPLES) $(TREE)/usr/lib/ooh/reload $(TREE)/usr/share/terminfo
 
+# A debug build: tests put faults into it.
 module:
-	$(MAKE) -s -C guest-kmod KDIR=$(KDIR) O=$(BUILD)/guest-kmod
+	$(MAKE) -s -C guest-kmod KDIR=$(KDIR) O=$(BUILD)/guest-kmod DEBUG=1
 	install -D -m 644 $(BUILD)/guest-kmod/ooh.ko $(TREE)/usr/lib/ooh/ooh.ko
 
 # A test's kernel module, from a folder of its own, beside links to its sources, as
@@ -74,7 +75,7 @@ library:
 	$(MAKE) -s -C libooh O=$(BUILD)/guest-obj
 	$(MAKE) -s -C libooh O=$(BUILD)/guest-obj DESTDIR=$(TREE) prefix=/usr install
 
-HEADERS := include/linux/ooh.h libooh/include/ooh.h testbed/agent/simcall.h $(wildcard tests/guest/*.h)
+HEADERS := include/ooh/uapi.h libooh/include/ooh.h testbed/agent/simcall.h $(wildcard tests/guest/*.h)
 
 # it has what a plugin of CRIU's looks for in the program
 $(TREE)/usr/lib/ooh/tests/criu_tip: private override CFLAGS += -rdynamic

@@ -3,10 +3,10 @@
 #ifndef OOH_COMPAT_H
 #define OOH_COMPAT_H
 
-#include <linux/cred.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
-#include <linux/sched/coredump.h>
+#include <linux/mmap_lock.h>
+#include <linux/pagemap.h>
 #include <linux/slab.h>
 #include <linux/version.h>
 
@@ -17,6 +17,9 @@
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 4, 0) && !defined(OOH_UNTESTED_KERNEL)
 #error "ooh: tested up to Linux 7.3; build with KCFLAGS=-DOOH_UNTESTED_KERNEL to try a newer one"
 #endif
+#undef pr_fmt
+#define pr_fmt(fmt) "ooh: " fmt
+
 #ifndef CONFIG_X86_64
 #error "ooh: x86-64 only"
 #endif
@@ -35,9 +38,9 @@
 static inline void *ooh_kvrealloc(void *p, size_t old, size_t size)
 {
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
-	return kvrealloc(p, old, size, GFP_KERNEL | __GFP_ZERO);
+	return kvrealloc(p, old, size, GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 #else
-	return kvrealloc(p, size, GFP_KERNEL | __GFP_ZERO);
+	return kvrealloc(p, size, GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 #endif
 }
 
@@ -55,48 +58,34 @@ static inline struct timespec64 ooh_ctime(const struct inode *inode)
  * Whether a module may set the handler of KVM's wakeup interrupt, which EPML uses
  * for its own. Newer kernels export that to KVM's modules alone.
  */
+#ifdef OOH_NO_EPML_INTERRUPT
+#define OOH_LOG_INTERRUPT 0
+#else
 #define OOH_LOG_INTERRUPT (LINUX_VERSION_CODE < KERNEL_VERSION(7, 2, 0))
+#endif
+
+/* The kernel has a killable one: a caller's handled signal is to end it as well. */
+static inline int ooh_mmap_read_lock_interruptible(struct mm_struct *mm)
+{
+	return down_read_interruptible(&mm->mmap_lock);
+}
 
 /*
- * By what the kernel judges who may look into a process besides its user: since
- * 7.2 it belongs to the task, before to the address space.
+ * Whether huge pages lie in their page cache by their number among small pages. Before,
+ * they had numbers of their own, and pages without an entry count as changed.
  */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 2, 0)
-#include <linux/sched/exec_state.h>
-static inline bool ooh_dumpable_by_owner(struct task_struct *task, struct mm_struct *mm)
+#define OOH_HUGETLB_BY_PAGES (LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0))
+
+/* How many pages, a power of two, an entry stands for that xas_for_each() has come to. */
+static inline unsigned long ooh_xas_pages(struct xa_state *xas)
 {
-	const struct task_exec_state *state;
-	bool yes;
-
-	rcu_read_lock();
-	state = rcu_dereference(task->exec_state);
-	yes = state && READ_ONCE(state->dumpable) == TASK_DUMPABLE_OWNER;
-	rcu_read_unlock();
-	return yes;
-}
-
-static inline bool ooh_ptrace_capable(struct task_struct *task, struct mm_struct *mm)
-{
-	const struct task_exec_state *state;
-	bool yes;
-
-	rcu_read_lock();
-	state = rcu_dereference(task->exec_state);
-	yes = state && ns_capable(state->user_ns, CAP_SYS_PTRACE);
-	rcu_read_unlock();
-	return yes;
-}
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+	return 1UL << xas_get_order(xas);
 #else
-static inline bool ooh_dumpable_by_owner(struct task_struct *task, struct mm_struct *mm)
-{
-	return get_dumpable(mm) == SUID_DUMP_USER;
-}
-
-static inline bool ooh_ptrace_capable(struct task_struct *task, struct mm_struct *mm)
-{
-	return ns_capable(mm->user_ns, CAP_SYS_PTRACE);
-}
+	/* only what is swapped out is asked for, and that page by page before 6.12 */
+	return 1;
 #endif
+}
 
 /* Of a non-present entry: does it mark a page that is not there (userfaultfd, guards)? */
 #if __has_include(<linux/leafops.h>)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * The two logs that the CPU writes, one of the guest's own (epml) and one shared by
- * Xen (spml), both through the module: see linux/ooh.h.
+ * Xen (spml), both through the module: see ooh/uapi.h.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -9,9 +9,10 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
-#include <linux/ooh.h>
+#include <ooh/uapi.h>
 #include "backend.h"
 #include "mem.h"
+#include "proc.h"
 
 #define DEVICE "/dev/ooh"
 #define VECTOR 4096
@@ -29,7 +30,7 @@ static const char *const not_offered[] = {
 
 static int open_device(unsigned int mechanism, char *why, size_t size)
 {
-	struct ooh_info info;
+	struct ooh_info info = { .size = sizeof(info) };
 	int fd = open(DEVICE, O_RDWR | O_CLOEXEC), rc;
 
 	if (fd < 0) {
@@ -82,20 +83,28 @@ static int epml_probe(char *why, size_t size)
 static int device_attach(struct ooh_tracker *t)
 {
 	unsigned int mechanism = t->backend == &backend_epml ? OOH_MECH_EPML : OOH_MECH_SPML;
-	struct ooh_attach attach = { .pid = t->pid, .mechanism = mechanism };
+	struct ooh_attach attach = {
+		.size = sizeof(attach),
+		.pid = t->pid,
+		.mechanism = mechanism,
+	};
 	struct device *s;
 	int fd, rc;
 
 	fd = open_device(mechanism, t->reason, sizeof(t->reason));
 	if (fd < 0)
 		return fd;
-	if (ioctl(fd, OOH_IOC_ATTACH, &attach)) {
-		rc = -errno;
+	/* whoever may open it may trace the process: the kernel judges that here */
+	attach.mem = proc_open(t->pid, "mem", O_RDONLY);
+	rc = attach.mem < 0 ? attach.mem : ioctl(fd, OOH_IOC_ATTACH, &attach) ? -errno : 0;
+	if (attach.mem >= 0)
+		close(attach.mem);
+	if (rc) {
 		close(fd);
-		return backend_why(t->reason, sizeof(t->reason), rc, "the module ooh: %s",
-				   rc == -EBUSY ? "others track by another mechanism, and it is "
-						  "one at a time"
-						: strerrordesc_np(-rc));
+		return backend_why(
+			t->reason, sizeof(t->reason), rc, "the module ooh: %s",
+			rc == -EBUSY ? "others track by another mechanism, and it is one at a time"
+				     : strerrordesc_np(-rc));
 	}
 	s = mem_new(sizeof(*s));
 	if (!s) {
@@ -121,7 +130,7 @@ static bool device_intact(const struct ooh_tracker *t)
 static int device_lowat(struct ooh_tracker *t, uint64_t records)
 {
 	struct device *s = t->priv;
-	__u64 mark = records;
+	struct ooh_lowat mark = { .size = sizeof(mark), .records = records };
 
 	return ioctl(s->fd.fd, OOH_IOC_LOWAT, &mark) ? -errno : s->fd.fd;
 }
@@ -131,11 +140,9 @@ static void all_dirty(struct ooh_tracker *t, unsigned int why)
 	static const char *const words[] = {
 		"the ring overflowed",
 		"Xen found the ring corrupt",
-		"the guest was restored or "
-		"migrated",
+		"the guest was restored or migrated",
 		"no memory to keep the state",
-		"Xen refused to collect, or memory was plugged in",
-		"the answer before could not be written back",
+		"Xen refused to collect",
 	};
 	size_t i, at = 0;
 
@@ -155,17 +162,21 @@ static void all_dirty(struct ooh_tracker *t, unsigned int why)
 static int device_collect(struct ooh_tracker *t)
 {
 	struct device *s = t->priv;
-	struct ooh_collect c = { .vec = (uintptr_t)s->vec };
+	struct ooh_collect c;
 	unsigned int i, call = 0;
 	int rc;
 
 	do {
-		c.vec_len = VECTOR;
-		c.flags = call;
-		while (ioctl(s->fd.fd, OOH_IOC_COLLECT, &c)) {
-			if (errno != EINTR)
+		c = (struct ooh_collect){
+			.size = sizeof(c),
+			.flags = call,
+			.vec = (uintptr_t)s->vec,
+			.vec_len = VECTOR,
+		};
+		/* a signal of the caller's ends a wait, but not when a part of it is here */
+		while (ioctl(s->fd.fd, OOH_IOC_COLLECT, &c))
+			if (errno != EINTR || !call)
 				return -errno;
-		}
 		for (i = 0; i < c.vec_len; i++) {
 			rc = ranges_add(&t->out, s->vec[i].start, s->vec[i].end);
 			if (rc)
@@ -189,7 +200,7 @@ static void device_detach(struct ooh_tracker *t)
 static int device_stats(struct ooh_tracker *t, struct ooh_tracker_stats *stats)
 {
 	struct device *s = t->priv;
-	struct ooh_stats m;
+	struct ooh_dev_stats m = { .size = sizeof(m) };
 
 	if (ioctl(s->fd.fd, OOH_IOC_STATS, &m))
 		return -errno;

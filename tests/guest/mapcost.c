@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <linux/fs.h>
-#include <linux/ooh.h>
+#include <ooh/uapi.h>
 
 #define PAGE 4096UL
 #define VEC  1024
@@ -42,12 +42,13 @@ static void die(const char *what)
 static unsigned long collect(int fd)
 {
 	static struct ooh_range vec[VEC];
-	struct ooh_collect c = { .vec = (unsigned long)vec };
+	struct ooh_collect c = { .size = sizeof(c), .vec = (unsigned long)vec };
 	unsigned long pages = 0;
 
 	do {
 		c.vec_len = VEC;
 		c.flags = c.flags & OOH_F_MORE ? OOH_COLLECT_CONTINUE : 0;
+		c.reason = 0;
 		if (ioctl(fd, OOH_IOC_COLLECT, &c))
 			die("OOH_IOC_COLLECT");
 		pages += c.pages;
@@ -85,7 +86,11 @@ int main(int argc, char **argv)
 	unsigned long size = (argc > 1 ? strtoul(argv[1], NULL, 0) : 128) << 20;
 	int fd = open("/dev/ooh", O_RDWR | O_CLOEXEC);
 	int pm = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	struct ooh_attach attach = { .pid = getpid() };
+	struct ooh_attach attach = {
+		.size = sizeof(attach),
+		.pid = getpid(),
+		.mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC),
+	};
 	const char *tested = getenv("OOH_TESTED");
 	int bad = 0;
 	char *mem;
@@ -111,7 +116,7 @@ int main(int argc, char **argv)
 	       "map ns", "arm ns", "scan ns");
 	for (unsigned int i = 0; i < sizeof(every) / sizeof(every[0]); i++) {
 		unsigned long written = 0, reported, cost;
-		struct ooh_stats a, b;
+		struct ooh_dev_stats a = { .size = sizeof(a) }, b = { .size = sizeof(b) };
 
 		for (unsigned long p = 0; p < size / PAGE; p += every[i], written++)
 			mem[p * PAGE]++;

@@ -31,7 +31,7 @@ static int readable(int fd, int ms)
 
 static void set_mark(int fd, unsigned long records)
 {
-	__u64 mark = records;
+	struct ooh_lowat mark = { .size = sizeof(mark), .records = records };
 
 	if (ioctl(fd, OOH_IOC_LOWAT, &mark))
 		error("OOH_IOC_LOWAT");
@@ -78,23 +78,23 @@ static void lose_the_log(void)
 
 static void device(pid_t pid, int to, int from)
 {
-	struct ooh_attach a = { .pid = pid, .mechanism = mechanism() };
 	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
 	struct round r = { 0 };
-	struct ooh_info info;
+	struct ooh_info info = { .size = sizeof(info) };
+	struct ooh_lowat mark = { .size = sizeof(mark) };
 	int fd = tracker_open(), other, ep;
-	__u64 mark;
 
 	check(readable(fd, 0) == POLLERR, "not attached: POLLERR");
 	if (ioctl(fd, OOH_IOC_INFO, &info))
 		error("OOH_IOC_INFO");
-	mark = info.ring_records + 1;
+	mark.records = info.ring_records + 1;
 	check(ioctl(fd, OOH_IOC_LOWAT, &mark) && errno == EINVAL, "a mark above the ring: EINVAL");
 	check(ioctl(fd, OOH_IOC_LOWAT, NULL) && errno == EFAULT, "a bad pointer: EFAULT");
-	mark = info.ring_records;
+	mark.records = info.ring_records;
 	check(!ioctl(fd, OOH_IOC_LOWAT, &mark), "a mark of the whole ring");
 	set_mark(fd, MARK);
-	if (ioctl(fd, OOH_IOC_ATTACH, &a))
+	errno = try_attach(fd, pid);
+	if (errno)
 		error("OOH_IOC_ATTACH");
 
 	check(!readable(fd, 60), "nothing written: not readable");

@@ -59,7 +59,7 @@ int main(void)
 {
 	char *p = touched(NR), *shared = pages_of(NR, MAP_SHARED);
 	struct round a = { 0 }, b = { 0 }, c = { 0 };
-	struct ooh_info info;
+	struct ooh_info info = { .size = sizeof(info) };
 	int one, two, child, go[2], done[2];
 	pid_t pid;
 	char x;
@@ -93,7 +93,7 @@ int main(void)
 	collect(two, &c);
 	if (ioctl(one, OOH_IOC_INFO, &info))
 		error("OOH_IOC_INFO");
-	check(info.trackers == 3, "three trackers (%llu)", (unsigned long long)info.trackers);
+	check(info.trackers == 3, "three trackers (%u)", info.trackers);
 
 	p[PAGE]++;
 	collect(one, &a);

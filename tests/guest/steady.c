@@ -54,7 +54,7 @@ int main(int argc, char **argv)
 	bool hypercall = argc > 1 && !strcmp(argv[1], "hypercall");
 	bool epml = mechanism() == OOH_MECH_EPML;
 	char *p = touched(NR);
-	struct ooh_stats a, b;
+	struct ooh_dev_stats a = { .size = sizeof(a) }, b = { .size = sizeof(b) };
 	double idle, excess;
 	uint64_t records;
 	int fd, hypercalls;

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A domain that dies in the middle of everything leaves no memory behind in Xen."""
+"""A domain that dies in the middle of everything leaves no memory behind in Xen, and a kernel that
+goes down none that Xen or the processor goes on writing to."""
 
 import os
 import re
 import time
 from pathlib import Path
+
+import pytest
+from conftest import LOGS
 
 CHANGERS = "usr/lib/ooh/tests/changers"
 
@@ -81,3 +85,22 @@ def test_memory_after_misuse(module):
     # what a tracker allocates is far more than 16 KiB
     assert sum(after[1:]) - sum(before[1:]) < times * 16
     assert abs(free_pages(vm) - xen) <= 8
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_the_kernel_goes_down(vm, log):
+    """As for a reboot, so for another kernel (kexec), which would have the memory of ring and logs."""
+    vm.down()
+    vm.up()
+    try:
+        vm.good("rmmod ooh; insmod /usr/lib/ooh/ooh.ko")
+        vm.sh(f"ooh record -b {log} -i 20 -- /{CHANGERS} store >/dev/null 2>&1 & "
+              "sleep 1; cat /sys/module/ooh/refcnt; busybox reboot -f", timeout=30)
+        for _ in range(60):
+            text = vm.run("log").stdout
+            if "ooh: the kernel goes down" in text:
+                break
+            time.sleep(1)
+        assert "ooh: the kernel goes down" in text and "did not let go" not in text
+    finally:
+        vm.down()

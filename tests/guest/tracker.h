@@ -18,7 +18,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include <linux/ooh.h>
+#include <ooh/uapi.h>
 
 #define PAGE 4096UL
 
@@ -70,12 +70,31 @@ static inline unsigned int mechanism(void)
 	return !tested() ? 0 : strcmp(tested(), "epml") ? OOH_MECH_SPML : OOH_MECH_EPML;
 }
 
+/* It says that we may trace the process. */
+static inline int open_mem(pid_t pid)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
 /* 0 or an errno */
 static inline int try_attach(int fd, pid_t pid)
 {
-	struct ooh_attach a = { .pid = pid, .mechanism = mechanism() };
+	struct ooh_attach a = {
+		.size = sizeof(a),
+		.pid = pid,
+		.mem = open_mem(pid),
+		.mechanism = mechanism(),
+	};
+	int err;
 
-	return ioctl(fd, OOH_IOC_ATTACH, &a) ? errno : 0;
+	if (a.mem < 0)
+		return errno;
+	err = ioctl(fd, OOH_IOC_ATTACH, &a) ? errno : 0;
+	close(a.mem);
+	return err;
 }
 
 static inline int tracker_of(pid_t pid)
@@ -99,13 +118,17 @@ struct round {
 /* The call that ends a round, for those who make it themselves. */
 static inline struct ooh_collect collect_into(struct ooh_range *v, unsigned int len)
 {
-	return (struct ooh_collect){ .vec = (unsigned long)v, .vec_len = len };
+	return (struct ooh_collect){
+		.size = sizeof(struct ooh_collect),
+		.vec = (unsigned long)v,
+		.vec_len = len,
+	};
 }
 
 /* 0 or an errno */
 static inline int try_collect(int fd, struct round *r)
 {
-	struct ooh_collect c = { 0 };
+	struct ooh_collect c;
 	size_t size = 0;
 
 	free(r->v);
@@ -116,8 +139,7 @@ static inline int try_collect(int fd, struct round *r)
 			error("realloc");
 		/* our own memory is tracked, too: have it there */
 		memset(r->v + r->nr, 0, (size - r->nr) * sizeof(*r->v));
-		c.vec = (unsigned long)(r->v + r->nr);
-		c.vec_len = size - r->nr;
+		c = collect_into(r->v + r->nr, size - r->nr);
 		c.flags = r->nr ? OOH_COLLECT_CONTINUE : 0;
 		if (ioctl(fd, OOH_IOC_COLLECT, &c))
 			return errno;

@@ -11,9 +11,12 @@
  */
 #include <linux/cpu.h>
 #include <linux/ktime.h>
+#include <linux/module.h>
 #include <linux/percpu.h>
+#include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/vmalloc.h>
+#include <linux/xarray.h>
 #include <asm/asm.h>
 #include <asm/irq.h>
 #include <asm/irq_vectors.h>
@@ -22,8 +25,11 @@
 #include <asm/xen/hypervisor.h>
 #include <xen/xen-ops.h>
 
-#include "ooh.h"
-#include "xen-spml.h"
+#include "compat/compat.h"
+#include "counters.h"
+#include "inject.h"
+#include "log.h"
+#include "log-spml.h"
 #include "trace.h"
 
 /* in Xen's cpuid.h; the kernel's copy of it is older */
@@ -35,40 +41,48 @@
 /*
  * A CPU is interrupted when so many records have room yet: what it may write with
  * interrupts off before Xen has to help out. It is 256 KiB of different pages.
- * 0: never, so each full log is an exit, and Xen moves what it holds into the ring.
+ * Without an interrupt Xen empties each log that is full, by a VM exit.
  */
 #define LOW_WATER (OOH_LOG_INTERRUPT ? 64 : 0)
 #define RUNS	  1024
 
 /* what an EPT page table covers, in longs of the set */
-#define GROUP_LONGS BITS_TO_LONGS(OOH_SLOTS)
-#define SIXTEENTH   (~0UL / 0xffff) /* every 16th bit */
+#define GROUP_FRAMES PTRS_PER_PTE
+#define GROUP_LONGS  BITS_TO_LONGS(GROUP_FRAMES)
+#define SIXTEENTH    (~0UL / 0xffff) /* every 16th bit */
 
 struct record {
 	u64 linear; /* and XEN_EPML_R_* */
 	u64 gpa;    /* 0: taken. The kernel never gives out frame 0 */
 };
 
-struct log {
+struct cpu_log {
 	struct record *records; /* a page, written from the end to the beginning */
 	bool on;		/* Xen has it */
 	u64 taken, walks, user, notifications;
 };
 
-static DEFINE_PER_CPU(struct log, logs);
+static DEFINE_PER_CPU(struct cpu_log, cpu_logs);
 static bool there, has_vmfunc, lost;
 static int hp_state;
-bool ooh_epml_on;
 
 static bool use_vmfunc = true;
 module_param_named(epml_vmfunc, use_vmfunc, bool, 0600);
 MODULE_PARM_DESC(epml_vmfunc, "arm by VM functions where the processor has them; N: by hypercall");
 
-/* The set of logged frames; a bit of the summary stands for a long of the set. */
-static struct set {
-	unsigned long *summary, nr_longs, longs[];
-} * set;
-static atomic_long_t waiting;
+/*
+ * The set of logged frames, in chunks. A bit of a chunk's summary stands for a long of
+ * it. A chunk is there before any of its frames is armed, so that interrupts need no
+ * memory: frames of others were never armed.
+ */
+#define CHUNK_LONGS   (OOH_CHUNK_FRAMES / BITS_PER_LONG)
+#define SUMMARY_LONGS BITS_TO_LONGS(CHUNK_LONGS)
+struct set_chunk {
+	unsigned long bits[CHUNK_LONGS];
+	unsigned long summary[SUMMARY_LONGS];
+};
+static DEFINE_XARRAY(set);
+static atomic_long_t nr_in_set;
 
 /* Ticks of the time stamp counter in which logged frames were armed again. */
 static u64 arm_ticks;
@@ -122,23 +136,29 @@ static bool vmfunc(u32 function, u64 *gpa, const unsigned long *bitmap)
 /* What is taken out of a log: neighbours go into the set together. */
 struct taken {
 	struct record *records;
+	struct set_chunk *chunk;
+	unsigned long chunk_nr;
 	unsigned long word, bits; /* of the set */
 	unsigned long nr, walks, user;
 };
 
-/* From any CPU. The bits first: take() goes by the summary. */
-static void add(struct taken *t)
+/* From any CPU. The bits first: take_set() goes by the summary. */
+static void add_to_set(struct taken *t)
 {
-	struct set *s = READ_ONCE(set);
-	unsigned long old;
+	unsigned long old, at = t->word % CHUNK_LONGS;
 
-	/* beyond are frames that were never armed: room for them comes first */
-	if (!t->bits || t->word >= s->nr_longs)
+	if (!t->bits)
 		return;
-	old = atomic_long_fetch_or(t->bits, (atomic_long_t *)&s->longs[t->word]);
-	atomic_long_add(hweight_long(t->bits & ~old), &waiting);
-	if (!test_bit(t->word, s->summary))
-		set_bit(t->word, s->summary);
+	if (t->word / CHUNK_LONGS != t->chunk_nr) {
+		t->chunk_nr = t->word / CHUNK_LONGS;
+		t->chunk = xa_load(&set, t->chunk_nr);
+	}
+	if (!t->chunk)
+		return;
+	old = atomic_long_fetch_or(t->bits, (atomic_long_t *)&t->chunk->bits[at]);
+	atomic_long_add(hweight_long(t->bits & ~old), &nr_in_set);
+	if (!test_bit(at, t->chunk->summary))
+		set_bit(at, t->chunk->summary);
 }
 
 /* Takes record i out of the log, if there is one. */
@@ -156,7 +176,7 @@ static __always_inline bool take_record(struct taken *t, unsigned int i)
 	t->user += !!(linear & XEN_EPML_R_USER);
 	trace_ooh_record(linear & PAGE_MASK, gpa, linear & ~PAGE_MASK);
 	if (pfn / BITS_PER_LONG != t->word) {
-		add(t);
+		add_to_set(t);
 		t->word = pfn / BITS_PER_LONG;
 		t->bits = 0;
 	}
@@ -175,10 +195,10 @@ static __always_inline bool take_record(struct taken *t, unsigned int i)
  * to 64 frames are neither in the log nor in the set: nobody looks for them, as a
  * collect waits for it to be done on all CPUs.
  */
-static void drain(void *unused)
+static void drain_cpu_log(void *unused)
 {
-	struct log *log = this_cpu_ptr(&logs);
-	struct taken t = { .records = log->records };
+	struct cpu_log *log = this_cpu_ptr(&cpu_logs);
+	struct taken t = { .records = log->records, .chunk_nr = ULONG_MAX };
 	unsigned long index;
 	unsigned int first, i;
 
@@ -201,30 +221,29 @@ static void drain(void *unused)
 	} else {
 		WRITE_ONCE(lost, true);
 	}
-	add(&t);
+	add_to_set(&t);
 	log->taken += t.nr;
 	log->walks += t.walks;
 	log->user += t.user;
 }
 
 /*
- * The log's interrupt needs a vector that no device's interrupt can get and
- * whose handler a module can set. There is one: where the kernel has KVM wake
- * up the vCPUs of guests. Nobody else uses it here, as Xen lets no domain with
- * spml=1 have guests of its own.
+ * The log's interrupt needs a vector that no device's interrupt can get and whose handler
+ * a module can set. There is one: where the kernel has KVM wake up the vCPUs of guests.
+ * Nobody else uses it here, as Xen lets no domain with spml=1 have guests of its own.
  */
 #if OOH_LOG_INTERRUPT
 /* The log of this CPU fills. In interrupt context. */
-static void notified(void)
+static void cpu_log_fills(void)
 {
-	this_cpu_inc(logs.notifications);
-	drain(NULL);
+	this_cpu_inc(cpu_logs.notifications);
+	drain_cpu_log(NULL);
 }
 
 static void handle_interrupt(bool on)
 {
 	/* NULL: waits for those that run */
-	kvm_set_posted_intr_wakeup_handler(on ? notified : NULL);
+	kvm_set_posted_intr_wakeup_handler(on ? cpu_log_fills : NULL);
 }
 #else
 static void handle_interrupt(bool on)
@@ -243,9 +262,10 @@ static void flush_translations(void *unused)
 static int rearm_by_hypercall(void)
 {
 	unsigned int nr = nr_runs;
+	struct xen_hvm_spml op;
 
 	nr_runs = 0;
-	return nr ? ooh_spml_rearm(runs, nr) : 0;
+	return nr ? ooh_spml_range_op(XEN_SPML_rearm, runs, nr, &op) : 0;
 }
 
 static int queue_run(u64 gfn, u32 nr)
@@ -257,7 +277,7 @@ static int queue_run(u64 gfn, u32 nr)
 }
 
 /*
- * Those with a bit of the OOH_SLOTS frames from gfn on, which is aligned. They are
+ * Those with a bit of the GROUP_FRAMES frames from gfn on, which is aligned. They are
  * armed when flush_translations() has been everywhere.
  */
 static int rearm_group(u64 gfn, const unsigned long *bits, bool by_vmfunc)
@@ -267,7 +287,7 @@ static int rearm_group(u64 gfn, const unsigned long *bits, bool by_vmfunc)
 	int ret = 0;
 
 	if (!by_vmfunc) {
-		for_each_set_bitrange(first, last, bits, OOH_SLOTS)
+		for_each_set_bitrange(first, last, bits, GROUP_FRAMES)
 			ret = ret ?: queue_run(gfn + first, last - first);
 		return ret;
 	}
@@ -288,72 +308,101 @@ static bool all_have_logs(void)
 	unsigned int cpu;
 
 	for_each_online_cpu(cpu)
-		if (!per_cpu(logs, cpu).on)
+		if (!per_cpu(cpu_logs, cpu).on)
 			return false;
 	return true;
+}
+
+/* What taking the set does, and did. */
+struct taking {
+	const struct ooh_log_sink *sink;
+	enum ooh_inject fault;
+	bool by_vmfunc;
+	unsigned long frames, rearmed;
+	int ret;
+};
+
+/* The group of EPT entries, one page table's, that holds the longs of the chunk from first on. */
+static void take_group(struct taking *t, struct set_chunk *chunk, u64 base, unsigned int first,
+		       unsigned long *words)
+{
+	DECLARE_BITMAP(group, GROUP_FRAMES) __aligned(64); /* as the VM function wants it */
+	unsigned long bits, unheard, users;
+	unsigned int nr, w;
+	u64 began;
+	int err;
+
+	bitmap_zero(group, GROUP_FRAMES);
+	for (w = first; w < first + GROUP_LONGS; w++) {
+		if (!__test_and_clear_bit(w % BITS_PER_LONG, words))
+			continue;
+		bits = xchg(&chunk->bits[w], 0);
+		atomic_long_sub(hweight_long(bits), &nr_in_set);
+		t->frames += hweight_long(bits);
+		unheard = t->fault == OOH_INJECT_DROPRECORD ? bits & SIXTEENTH : 0;
+		users = t->sink->bits(base + w * BITS_PER_LONG, bits & ~unheard);
+		group[w % GROUP_LONGS] = users | unheard;
+	}
+	nr = bitmap_weight(group, GROUP_FRAMES);
+	if (!nr || t->fault == OOH_INJECT_NOREARM)
+		return;
+	t->rearmed += nr;
+	began = get_cycles();
+	err = rearm_group(base + first * BITS_PER_LONG, group, t->by_vmfunc);
+	arm_ticks += get_cycles() - began;
+	/* go on: what is in the set has to become known */
+	if (!t->ret)
+		t->ret = err;
 }
 
 /*
  * Takes all frames out of the set, and lets their users know. Those that have
  * users are armed again: the others never were, or no longer need to be.
  */
-static int take(void)
+static int take_set(const struct ooh_log_sink *sink)
 {
-	enum ooh_inject fault = READ_ONCE(ooh_inject);
-	/*
-	 * A CPU that is offline cannot flush its translations, and might come back to
-	 * them. For a hypercall Xen flushes them all, at the latest when they are used.
-	 */
-	bool by_vmfunc = has_vmfunc && READ_ONCE(use_vmfunc) && all_have_logs() &&
-			 num_online_cpus() == num_present_cpus();
-	DECLARE_BITMAP(group, OOH_SLOTS) __aligned(64); /* as the VM function wants it */
-	unsigned long nr_frames = 0, rearmed = 0, s, words, bits, unheard, users, w, first;
-	unsigned int nr;
-	int ret = 0, err;
+	struct taking t = {
+		.sink = sink,
+		.fault = ooh_injected(),
+		/*
+		 * A CPU that is offline cannot flush its translations, and might come back
+		 * to them. For a hypercall Xen flushes them all, at the latest when they are
+		 * used.
+		 */
+		.by_vmfunc = has_vmfunc && READ_ONCE(use_vmfunc) && all_have_logs() &&
+			     num_online_cpus() == num_present_cpus(),
+	};
+	unsigned long nr, words;
+	struct set_chunk *chunk;
+	unsigned int s;
 	u64 began;
+	int err;
 
-	for (s = 0; s < BITS_TO_LONGS(set->nr_longs); s++) {
-		if (!READ_ONCE(set->summary[s]))
-			continue;
-		words = xchg(&set->summary[s], 0);
-		while (words) {
-			first = round_down(s * BITS_PER_LONG + __ffs(words), GROUP_LONGS);
-			bitmap_zero(group, OOH_SLOTS);
-			for (w = first; w < first + GROUP_LONGS; w++) {
-				if (!__test_and_clear_bit(w % BITS_PER_LONG, &words))
-					continue;
-				bits = xchg(&set->longs[w], 0);
-				atomic_long_sub(hweight_long(bits), &waiting);
-				nr_frames += hweight_long(bits);
-				unheard = fault == OOH_INJECT_DROPRECORD ? bits & SIXTEENTH : 0;
-				users = ooh_frames_logged_bits(w * BITS_PER_LONG, bits & ~unheard);
-				group[w % GROUP_LONGS] = users | unheard;
-			}
-			nr = bitmap_weight(group, OOH_SLOTS);
-			if (!nr || fault == OOH_INJECT_NOREARM)
+	xa_for_each(&set, nr, chunk) {
+		for (s = 0; s < SUMMARY_LONGS; s++) {
+			if (!READ_ONCE(chunk->summary[s]))
 				continue;
-			rearmed += nr;
-			/* go on: what is in the set has to become known */
-			began = get_cycles();
-			err = rearm_group(first * BITS_PER_LONG, group, by_vmfunc);
-			arm_ticks += get_cycles() - began;
-			ret = ret ?: err;
+			words = xchg(&chunk->summary[s], 0);
+			while (words)
+				take_group(&t, chunk, (u64)nr << OOH_CHUNK_SHIFT,
+					   round_down(s * BITS_PER_LONG + __ffs(words),
+						      GROUP_LONGS),
+					   &words);
 		}
 	}
 	began = get_cycles();
-	if (by_vmfunc && rearmed)
+	if (t.by_vmfunc && t.rearmed)
 		on_each_cpu(flush_translations, NULL, 1);
 	err = rearm_by_hypercall();
 	arm_ticks += get_cycles() - began;
-	trace_ooh_drain(nr_frames, rearmed, 0);
-	return ret ?: err;
+	trace_ooh_drain(t.frames, t.rearmed, 0);
+	return t.ret ?: err;
 }
 
 /* Is there anything in the ring, or what a CPU without a log wrote, which a collect puts there? */
 static bool ring_in_use(void)
 {
-	return ooh_spml_waiting() || !all_have_logs() ||
-	       READ_ONCE(ooh_inject) == OOH_INJECT_CORRUPT;
+	return ooh_spml_waiting() || !all_have_logs() || ooh_injected() == OOH_INJECT_CORRUPT;
 }
 
 static u64 arm_ns(void)
@@ -361,39 +410,11 @@ static u64 arm_ns(void)
 	return mul_u64_u32_div(arm_ticks, NSEC_PER_MSEC, tsc_khz);
 }
 
-int ooh_epml_collect(void)
-{
-	u64 began = ktime_get_ns(), now, arming;
-	bool ring;
-	int ret;
-
-	/* a CPU that comes up must not miss the flush of translations */
-	cpus_read_lock();
-	on_each_cpu(drain, NULL, 1);
-	now = ktime_get_ns();
-	ooh_spml_drain_ns += now - began;
-	arming = arm_ns();
-	ret = take();
-	arming = arm_ns() - arming;
-	if (READ_ONCE(lost))
-		ret = -ENODEV;
-	ring = ring_in_use();
-	cpus_read_unlock();
-	ooh_spml_map_ns += ktime_get_ns() - now - arming;
-	if (ret)
-		return ooh_spml_start_over(ret == -ENODEV ? OOH_REASON_RESTORED
-							  : OOH_REASON_HYPERCALL);
-	if (ring)
-		return ooh_spml_collect();
-	ooh_frames_unarmed();
-	return 0;
-}
-
 /* Before a CPU comes up: its first write may be to an armed frame. */
 static int log_up(unsigned int cpu)
 {
 	struct xen_hvm_spml op = { .cmd = XEN_SPML_log_register };
-	struct log *log = per_cpu_ptr(&logs, cpu);
+	struct cpu_log *log = per_cpu_ptr(&cpu_logs, cpu);
 	int ret;
 
 	memset(log->records, 0, PAGE_SIZE);
@@ -413,7 +434,7 @@ static int log_up(unsigned int cpu)
 static int log_down(unsigned int cpu)
 {
 	struct xen_hvm_spml op = { .cmd = XEN_SPML_log_unregister };
-	struct log *log = per_cpu_ptr(&logs, cpu);
+	struct cpu_log *log = per_cpu_ptr(&cpu_logs, cpu);
 	int ret;
 
 	if (!log->on)
@@ -427,73 +448,125 @@ static int log_down(unsigned int cpu)
 }
 
 /* The ring was given back, and the logs with it; there is a new one. */
-void ooh_epml_log_again(void)
+static void register_logs(void)
 {
 	unsigned int cpu;
 
-	if (!ooh_epml_on)
-		return;
-	cpus_read_lock();
 	WRITE_ONCE(lost, false);
 	for_each_online_cpu(cpu)
 		log_up(cpu);
-	cpus_read_unlock();
 }
 
-bool ooh_epml_there(void)
+static int epml_drain(const struct ooh_log_sink *sink, u32 *reasons)
 {
-	return there;
+	u64 began = ktime_get_ns(), now, arming;
+	bool ring;
+	int ret;
+
+	/* a CPU that comes up must neither miss the flush of translations nor get two logs */
+	cpus_read_lock();
+	on_each_cpu(drain_cpu_log, NULL, 1);
+	now = ktime_get_ns();
+	ooh_counters.drain_ns += now - began;
+	arming = arm_ns();
+	ret = take_set(sink);
+	arming = arm_ns() - arming;
+	if (READ_ONCE(lost))
+		ret = -ENODEV;
+	ring = ring_in_use();
+	ooh_counters.map_ns += ktime_get_ns() - now - arming;
+	if (ret) {
+		*reasons |= ret == -ENODEV ? OOH_REASON_RESTORED : OOH_REASON_HYPERCALL;
+		*reasons |= OOH_LOG_ANEW;
+		ret = ooh_spml_new_ring();
+	} else if (ring) {
+		ret = ooh_spml_drain(sink, reasons);
+	}
+	if (!ret && *reasons & OOH_LOG_ANEW)
+		register_logs();
+	cpus_read_unlock();
+	return ret;
 }
 
-/* For the first tracker: from here on the processor writes the logs. */
-int ooh_epml_start(void)
+static bool epml_usable(void)
+{
+	return there && ooh_log_spml.usable();
+}
+
+static void free_set(void)
+{
+	struct set_chunk *chunk;
+	unsigned long nr;
+
+	xa_for_each(&set, nr, chunk)
+		kfree(chunk);
+	xa_destroy(&set);
+}
+
+static int epml_prepare(unsigned long nr)
+{
+	struct set_chunk *chunk, *other;
+
+	if (xa_load(&set, nr))
+		return 0;
+	chunk = kzalloc(sizeof(*chunk), GFP_KERNEL);
+	if (!chunk)
+		return -ENOMEM;
+	other = xa_cmpxchg(&set, nr, NULL, chunk, GFP_KERNEL);
+	if (!other)
+		return 0;
+	kfree(chunk);
+	return xa_err(other);
+}
+
+static void epml_stop(void)
+{
+	cpuhp_remove_state(hp_state);
+	/* no CPU adds to it any more */
+	take_set(&ooh_spml_nobody);
+	free_set();
+}
+
+/* From here on the processor writes the logs. */
+static int epml_start(void)
 {
 	bool all;
 	int ret;
 
-	if (!there)
-		return -EOPNOTSUPP;
+	ret = ooh_spml_start();
+	if (ret)
+		return ret;
 	WRITE_ONCE(lost, false);
 	ret = cpuhp_setup_state(CPUHP_BP_PREPARE_DYN, "ooh/epml:prepare", log_up, log_down);
 	if (ret < 0)
 		return ret;
 	hp_state = ret;
-	ooh_epml_on = true;
 	cpus_read_lock();
 	all = all_have_logs();
 	cpus_read_unlock();
 	if (all)
 		return 0;
-	ooh_epml_stop();
+	epml_stop();
 	return -ENODEV;
 }
 
-/* When no frame is armed any more. */
-void ooh_epml_stop(void)
+static u64 epml_waiting(void)
 {
-	if (!ooh_epml_on)
-		return;
-	ooh_epml_on = false;
-	cpuhp_remove_state(hp_state);
-	/* nobody's any more */
-	take();
-}
+	u64 ring = ooh_spml_waiting();
 
-u64 ooh_epml_waiting(void)
-{
-	if (!READ_ONCE(ooh_epml_on))
-		return 0;
+	if (READ_ONCE(lost) || ring == U64_MAX)
+		return U64_MAX;
 	/* it is counted behind the set, which somebody may have emptied by then */
-	return READ_ONCE(lost) ? U64_MAX : max(0L, atomic_long_read(&waiting));
+	return ring + max(0L, atomic_long_read(&nr_in_set));
 }
 
-void ooh_epml_stats(struct ooh_stats *s)
+static void epml_stats(struct ooh_dev_stats *s)
 {
 	unsigned int cpu;
 
 	s->arm_ns += arm_ns();
 	for_each_possible_cpu(cpu) {
-		const struct log *log = per_cpu_ptr(&logs, cpu);
+		const struct cpu_log *log = per_cpu_ptr(&cpu_logs, cpu);
 
 		s->log_records += READ_ONCE(log->taken);
 		s->log_walks += READ_ONCE(log->walks);
@@ -502,72 +575,16 @@ void ooh_epml_stats(struct ooh_stats *s)
 	}
 }
 
-static void free_set(struct set *s)
-{
-	if (s)
-		vfree(s->summary);
-	vfree(s);
-}
-
-static struct set *alloc_set(unsigned long nr_frames)
-{
-	/* whole EPT page tables, as take() goes by these */
-	unsigned long nr = round_up(BITS_TO_LONGS(nr_frames), GROUP_LONGS);
-	struct set *s = vzalloc(struct_size(s, longs, nr));
-
-	if (!s)
-		return NULL;
-	s->nr_longs = nr;
-	s->summary = vcalloc(BITS_TO_LONGS(nr), sizeof(long));
-	if (s->summary)
-		return s;
-	vfree(s);
-	return NULL;
-}
-
-static void nothing(void *unused)
-{
-}
-
-/* The guest has more memory. What was logged meanwhile stays in the set. */
-int ooh_epml_make_room(unsigned long nr_frames)
-{
-	struct set *old = set, *new;
-	unsigned long w;
-
-	if (!there || nr_frames <= old->nr_longs * BITS_PER_LONG)
-		return 0;
-	new = alloc_set(nr_frames);
-	if (!new)
-		return -ENOMEM;
-	smp_store_release(&set, new);
-	/* CPUs use the set with interrupts off: then none has the old one any more */
-	on_each_cpu(nothing, NULL, 1);
-	for (w = 0; w < old->nr_longs; w++) {
-		unsigned long before;
-
-		if (!old->longs[w])
-			continue;
-		before = atomic_long_fetch_or(old->longs[w], (atomic_long_t *)&new->longs[w]);
-		/* counted in each of the two */
-		atomic_long_sub(hweight_long(before & old->longs[w]), &waiting);
-		set_bit(w, new->summary);
-	}
-	free_set(old);
-	return 0;
-}
-
-static void let_go(void)
+static void free_logs(void)
 {
 	unsigned int cpu;
 
 	for_each_possible_cpu(cpu)
-		free_page((unsigned long)per_cpu(logs, cpu).records);
-	free_set(set);
+		free_page((unsigned long)per_cpu(cpu_logs, cpu).records);
 	vfree(runs);
 }
 
-int ooh_epml_init(void)
+static int epml_init(void)
 {
 	u32 features = cpuid_eax(xen_cpuid_base() + 4);
 	unsigned int cpu;
@@ -575,18 +592,17 @@ int ooh_epml_init(void)
 
 	if (!(features & XEN_HVM_CPUID_EPML))
 		return 0;
-	set = alloc_set(ooh_frames_nr());
 	runs = vcalloc(RUNS, sizeof(*runs));
-	good = set && runs;
+	good = runs;
 	for_each_possible_cpu(cpu) {
-		struct log *log = per_cpu_ptr(&logs, cpu);
+		struct cpu_log *log = per_cpu_ptr(&cpu_logs, cpu);
 
 		log->records = (void *)get_zeroed_page(GFP_KERNEL);
 		good &= log->records != NULL;
 	}
 	if (!good) {
 		pr_err("no memory for the processor's logs\n");
-		let_go();
+		free_logs();
 		return -ENOMEM;
 	}
 	has_vmfunc = features & XEN_HVM_CPUID_EPML_VMFUNC;
@@ -598,10 +614,26 @@ int ooh_epml_init(void)
 	return 0;
 }
 
-void ooh_epml_exit(void)
+static void epml_exit(void)
 {
 	if (!there)
 		return;
 	handle_interrupt(false);
-	let_go();
+	free_logs();
 }
+
+const struct ooh_log_ops ooh_log_epml = {
+	.name = "epml",
+	.mechanism = OOH_MECH_EPML,
+	.init = epml_init,
+	.exit = epml_exit,
+	.usable = epml_usable,
+	.start = epml_start,
+	.stop = epml_stop,
+	.prepare = epml_prepare,
+	.arm = ooh_spml_arm,
+	.forget = ooh_spml_forget,
+	.drain = epml_drain,
+	.waiting = epml_waiting,
+	.stats = epml_stats,
+};

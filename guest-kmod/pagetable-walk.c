@@ -15,7 +15,10 @@
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
-#include "ooh.h"
+#include "compat/compat.h"
+#include "pagetable-simd.h"
+#include "pagetable-walk.h"
+#include "rmap.h"
 
 /* What matters of an entry above the page tables. */
 #define UPPER_BITS (PTE_PFN_MASK | _PAGE_PRESENT | _PAGE_PROTNONE | _PAGE_PSE | _PAGE_SPECIAL)
@@ -67,7 +70,6 @@ static bool pud_used(pud_t pud)
 	return !pud_none(pud) && pud_present(pud);
 }
 
-/* The pmds under addr's pud, for ooh_pmd_now(). Interrupts are off. */
 struct ooh_pmd_page ooh_pmd_page(struct mm_struct *mm, unsigned long addr)
 {
 	struct ooh_pmd_page page = { .addr = addr & PUD_MASK };
@@ -86,7 +88,6 @@ struct ooh_pmd_page ooh_pmd_page(struct mm_struct *mm, unsigned long addr)
 	return page;
 }
 
-/* What maps addr now, in the form that ooh_walk() gives. */
 u64 ooh_pmd_now(const struct ooh_pmd_page *page, unsigned long addr)
 {
 	if (page->pmds)
@@ -208,10 +209,7 @@ static void walk_pmds(pud_t pud, unsigned long addr, struct ooh_pmds *out)
 	}
 }
 
-/*
- * Every pmd of mm that maps something, in ascending order. 0; 1: as in the walk
- * before; -ENOMEM. Holes, most of an address space, are passed over table by table.
- */
+/* Holes, most of an address space, are passed over table by table. */
 int ooh_walk(struct mm_struct *mm, struct ooh_pmds *out)
 {
 	unsigned long addr = 0, flags, skip;
@@ -250,6 +248,7 @@ int ooh_walk(struct mm_struct *mm, struct ooh_pmds *out)
 			addr += PUD_SIZE;
 		}
 		local_irq_restore(flags);
+		cond_resched();
 	}
 	return 0;
 }

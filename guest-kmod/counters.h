@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the whole module counts, since it was loaded. Guarded by ooh_rmap_lock, except that
+ * a CPU which comes up or goes down between two rounds makes a hypercall of its own.
+ */
+#ifndef OOH_COUNTERS_H
+#define OOH_COUNTERS_H
+
+#include <linux/types.h>
+
+struct ooh_counters {
+	u64 armed;	   /* frames that are armed now */
+	u64 armings;	   /* times that a frame was newly armed */
+	u64 foreign;	   /* records of frames that nobody uses */
+	u64 refused;	   /* times that Xen refused to arm a frame */
+	u64 not_forgotten; /* times that Xen refused to forget frames */
+	u64 overflows;	   /* of the ring */
+	u64 hypercalls;
+	u64 drain_ns; /* time in: empty the logs */
+	u64 map_ns;   /* time in: find the users of what was logged */
+	u64 arm_ns;   /* time in: arm frames and forget them */
+};
+
+extern struct ooh_counters ooh_counters;
+
+#endif /* OOH_COUNTERS_H */

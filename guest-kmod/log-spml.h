@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What log-epml.c, which lies over it, needs of Xen's log. */
+#ifndef OOH_LOG_SPML_H
+#define OOH_LOG_SPML_H
+
+#include <linux/types.h>
+#include "xen-spml.h"
+
+struct ooh_log_sink;
+
+int ooh_spml_start(void);
+int ooh_spml_op(struct xen_hvm_spml *op);
+int ooh_spml_range_op(u32 cmd, struct xen_spml_range *r, unsigned int nr, struct xen_hvm_spml *op);
+int ooh_spml_new_ring(void); /* the old one is of no use: 0 or -ENODEV */
+u64 ooh_spml_waiting(void);
+u64 ooh_spml_ring_records(void);
+u64 ooh_spml_max_tracked(void);
+int ooh_spml_arm(const u64 *pfns, unsigned int nr, void (*refused)(unsigned long pfn));
+int ooh_spml_forget(const u64 *pfns, unsigned int nr);
+int ooh_spml_drain(const struct ooh_log_sink *sink, u32 *reasons);
+void ooh_spml_shutdown(void);
+
+extern const struct ooh_log_sink ooh_spml_nobody; /* for what was logged before a tracker came */
+
+#endif /* OOH_LOG_SPML_H */

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Logs: what says which frames were written. Each kind is a struct of functions, in a
+ * file of its own, and knows nothing of processes and pages. One kind at a time serves
+ * all trackers: the first of them decides. ooh_rmap_lock guards all calls but usable() and
+ * waiting().
+ */
+#ifndef OOH_LOG_H
+#define OOH_LOG_H
+
+#include <linux/types.h>
+#include <ooh/uapi.h>
+
+/* The frames that get something together, memory for instance. */
+#define OOH_CHUNK_SHIFT	 15
+#define OOH_CHUNK_FRAMES (1UL << OOH_CHUNK_SHIFT)
+
+/* What a drain says beside OOH_REASON_*: no frame is armed any more. */
+#define OOH_LOG_ANEW (1U << 31)
+
+/* Who is to hear of what a log holds. */
+struct ooh_log_sink {
+	/* The frames at these guest-physical addresses. */
+	void (*records)(const u64 *gpas, u64 nr);
+	/* Frames pfn + i for which bit i is set. Returns the bits of those that have users. */
+	unsigned long (*bits)(unsigned long pfn, unsigned long bits);
+};
+
+struct ooh_log_ops {
+	const char *name;
+	u32 mechanism; /* OOH_MECH_* */
+
+	/* With the module. 0 also if there is no such log: usable() says so */
+	int (*init)(void);
+	void (*exit)(void);
+	bool (*usable)(void);
+	/* Before the first tracker, and after the last one. */
+	int (*start)(void);
+	void (*stop)(void);
+	/* Frames of this chunk are going to be armed. May sleep; no lock is held. Optional */
+	int (*prepare)(unsigned long chunk);
+	/*
+	 * From the return on, the first write to each of the frames is logged. Those for
+	 * which that is not so are handed to refused(). 0 or the first error.
+	 */
+	int (*arm)(const u64 *pfns, unsigned int nr, void (*refused)(unsigned long pfn));
+	/* Stops following frames. One that is followed nonetheless does no harm. */
+	int (*forget)(const u64 *pfns, unsigned int nr);
+	/*
+	 * Ends a round: hands all frames that were written to the sink, arms them again,
+	 * and adds to the reasons why that may not be all. They count also if it fails:
+	 * -ENODEV: there is no log any more.
+	 */
+	int (*drain)(const struct ooh_log_sink *sink, u32 *reasons);
+	/* Records not drained yet; U64_MAX: lost. Takes no lock. */
+	u64 (*waiting)(void);
+	void (*stats)(struct ooh_dev_stats *s); /* adds what only it counts. Optional */
+};
+
+extern const struct ooh_log_ops ooh_log_spml, ooh_log_epml;
+extern const struct ooh_log_ops *ooh_log; /* in use, or NULL */
+
+int ooh_log_init(void);
+void ooh_log_exit(void);
+bool ooh_log_usable(u32 mechanism); /* 0: any */
+/* 0: the best there is. -EBUSY: another one is in use */
+int ooh_log_start(u32 mechanism);
+void ooh_log_stop(void);
+u64 ooh_log_waiting(void);
+void ooh_log_info(struct ooh_info *info);
+void ooh_log_shutdown(void); /* none is written any more, until the module is loaded again */
+
+#endif /* OOH_LOG_H */

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Page cache: content that a process has by way of a file (shared memory, too) without a
+ * page-table entry for it.
+ */
+#ifndef OOH_PAGECACHE_H
+#define OOH_PAGECACHE_H
+
+#include <linux/types.h>
+
+#include "pagetable.h"
+
+/* Pages of which nothing is kept but that they are to be reported. */
+struct ooh_span {
+	unsigned long start, end;
+};
+
+struct ooh_spans { /* ascending, disjoint, not adjacent */
+	struct ooh_span *v;
+	size_t nr, size;
+};
+
+struct ooh_area;
+
+struct ooh_areas { /* mappings of files, ascending */
+	struct ooh_area *v;
+	size_t nr, size;
+};
+
+struct ooh_pagecache {
+	struct ooh_areas areas;	  /* as they were in the round before */
+	struct ooh_spans pending; /* user space is to get these */
+	u64 *found;		  /* of one leaf */
+};
+
+/* With the module. */
+int ooh_pagecache_start(void);
+void ooh_pagecache_stop(void);
+
+int ooh_pagecache_init(struct ooh_pagecache *pc);
+void ooh_pagecache_free(struct ooh_pagecache *pc);
+
+/*
+ * Looks at all pages of files that have no entry and may have changed: fills slots of
+ * leaves, and adds to the pending spans. The caller holds mm_users, but not
+ * ooh_rmap_lock. 0, -ENOMEM, -EINTR: a signal came while others held the mmap_lock. After
+ * an error the next call makes up for it.
+ */
+int ooh_pagecache_update(struct ooh_pagecache *pc, struct ooh_leaves *l);
+/* Whatever is pending below end, from start on, has been reported. 0 or -ENOMEM */
+int ooh_pagecache_room(struct ooh_pagecache *pc); /* for the following, which cannot fail */
+void ooh_pagecache_reported(struct ooh_pagecache *pc, unsigned long start, unsigned long end);
+
+#endif /* OOH_PAGECACHE_H */

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Reverse map: which pages and page tables use a frame. A frame with a user is armed.
+ * What the log has of it marks all its users.
+ */
+#ifndef OOH_RMAP_H
+#define OOH_RMAP_H
+
+#include <linux/mutex.h>
+#include <linux/pgtable.h>
+#include <linux/types.h>
+
+#define OOH_SLOTS PTRS_PER_PTE
+
+/*
+ * Guards the log, and everything here. Held for as long as it takes to empty the logs or
+ * to look through some page tables, and never while waiting for what a process holds.
+ * Memory is allocated under it only where a ring is put up.
+ */
+extern struct mutex ooh_rmap_lock;
+
+/* A use of a frame, by number: of a page, or of a page table. 0: none */
+typedef u32 ooh_node;
+#define OOH_NODE_TABLE (1U << 31)
+
+/*
+ * Up to OOH_SLOTS pages, neighbours, that use a frame each, and the page table that they
+ * have. All nodes of a frame form a list, whose links are here.
+ */
+struct ooh_users {
+	u32 id;
+	bool table_written; /* the page table was: it may differ from what is known */
+	bool any_written;   /* written is not empty */
+	u64 *records;	    /* counts what marked any of them */
+	ooh_node table_next, table_prev;
+	struct ooh_links {
+		ooh_node next[OOH_SLOTS], prev[OOH_SLOTS];
+	} * links;
+	DECLARE_BITMAP(written, OOH_SLOTS); /* pages whose frame was written */
+};
+
+static inline ooh_node ooh_page_node(const struct ooh_users *u, unsigned int slot)
+{
+	return u->id << 9 | slot;
+}
+
+static inline ooh_node ooh_table_node(const struct ooh_users *u)
+{
+	return OOH_NODE_TABLE | u->id;
+}
+
+/* These take the lock. 0 or -ENOMEM */
+int ooh_rmap_add_users(struct ooh_users *u);
+void ooh_rmap_del_users(struct ooh_users *u); /* none of its pages uses a frame any more */
+int ooh_rmap_prepare(unsigned long pfn);      /* before it can get a user */
+
+/* With the lock held. A link or unlink takes one place in the queue. */
+bool ooh_rmap_prepared(unsigned long pfn);
+void ooh_rmap_link(unsigned long pfn, ooh_node node);
+void ooh_rmap_unlink(unsigned long pfn, ooh_node node);
+void ooh_rmap_make_room(unsigned int nr);
+void ooh_rmap_flush(void); /* arms and forgets what is queued */
+/*
+ * Ends a round for all users of all frames: whatever was written until now is marked, and
+ * armed again. Adds to the reasons why that may not be all. They count even if it fails.
+ */
+int ooh_rmap_drain(u32 *reasons);
+void ooh_rmap_rearm_all(void);	 /* as if nothing were armed */
+void ooh_rmap_free_chunks(void); /* no frame has a user */
+
+void ooh_rmap_exit(void);
+
+#endif /* OOH_RMAP_H */
