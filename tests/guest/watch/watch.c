@@ -45,7 +45,7 @@ static int store(const char *text, const struct kernel_param *kp)
 	return kstrtou64(text, 0, page + 511);
 }
 
-static int round(char *text, const struct kernel_param *kp)
+static int end_round(char *text, const struct kernel_param *kp)
 {
 	struct xen_hvm_spml op = { .cmd = XEN_SPML_collect };
 	int ret = call(&op);
@@ -81,7 +81,7 @@ static int area(const char *text, const struct kernel_param *kp)
 }
 
 static const struct kernel_param_ops store_ops = { .set = store };
-static const struct kernel_param_ops round_ops = { .get = round };
+static const struct kernel_param_ops round_ops = { .get = end_round };
 static const struct kernel_param_ops area_ops = { .set = area };
 module_param_cb(store, &store_ops, NULL, 0200);
 module_param_cb(round, &round_ops, NULL, 0400);
