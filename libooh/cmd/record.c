@@ -78,6 +78,10 @@ static bool rounds_loop(struct target *t, struct ooh_tracker *tracker, const str
 			break;
 		}
 		*rc = one_round(tracker, rounds, sum);
+		if (*rc == -EINTR) {
+			*rc = 0;
+			continue;
+		}
 		if (*rc == -ESRCH && target_sleep(t, 1000) == WAKE_ENDED) {
 			*rc = 0;
 			return o->rounds == FOREVER;

@@ -170,6 +170,10 @@ static bool run(struct verify *v, int *rc)
 		*rc = target_hold(&v->t);
 		if (!*rc)
 			*rc = judge_round(v);
+		if (*rc == -EINTR) {
+			*rc = 0;
+			return true;
+		}
 		if (*rc == -ESRCH) {
 			/* in the middle of a round, that is: by SIGKILL */
 			target_release(&v->t);

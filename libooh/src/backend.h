@@ -20,8 +20,9 @@ struct backend {
 	int (*attach)(struct ooh_tracker *t);
 	/*
 	 * Ends a round and begins the next: fills t->out and t->result.
-	 * ESRCH: the address space is gone. After any error the tracker
-	 * makes the next round all dirty.
+	 * ESRCH: the address space is gone. EINTR: a signal came, and the round
+	 * goes on. After any other error the tracker makes the next round all
+	 * dirty.
 	 */
 	int (*collect)(struct ooh_tracker *t);
 	void (*detach)(struct ooh_tracker *t);

@@ -380,6 +380,9 @@ static int collect(struct ooh_tracker *t)
 	if (t->lost || !t->priv)
 		return start_over(t, "the collect before failed");
 	rc = t->backend->collect(t);
+	/* not lost; and a process that is waited for may let nobody read its memory either */
+	if (rc == -EINTR)
+		return rc;
 	if (rc ? gone(t) : ended(t))
 		return backend_why(t->reason, sizeof(t->reason), -ESRCH, "process %d ended",
 				   t->pid);
@@ -407,7 +410,7 @@ API ssize_t ooh_collect(struct ooh_tracker *t, unsigned int flags, const struct 
 	if (result)
 		*result = 0;
 	rc = collect(t);
-	t->lost = rc != 0;
+	t->lost = rc && rc != -EINTR;
 	if (rc) {
 		if (!t->reason[0])
 			/* not strerror(), which looks for a translation: see mem.h */

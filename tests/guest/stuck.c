@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Description: a tracked process that sits in a system call and holds its mmap lock concerns
- * nobody else: other trackers end rounds, new ones come, and whoever is killed is gone.
+ * nobody else: other trackers end rounds, new ones come, and whoever is killed is gone. A
+ * signal ends a collect that waits for it, which then has lost nothing.
  *
  * mmap(2) of a FUSE file past the page cache writes back what the cache has of it, under the
  * lock; the server does not answer.
  */
+#include <ooh.h>
+
 #include "fuse.h"
 #include "processes.h"
 
@@ -66,6 +69,50 @@ static void tracks_the_target(void)
 		try_collect(t, &r);
 }
 
+static volatile int *interrupted; /* 1: waits for the target; 2: a signal ended that */
+
+static void on_alarm(int sig)
+{
+	(void)sig;
+}
+
+static bool in(const struct ooh_range *v, ssize_t n, const char *p)
+{
+	for (ssize_t i = 0; i < n; i++)
+		if (v[i].start <= (unsigned long)p && (unsigned long)p < v[i].end)
+			return true;
+	return false;
+}
+
+/* Has a handler and tracks the target by the library. */
+static void is_interrupted(void)
+{
+	const struct sigaction sa = { .sa_handler = on_alarm };
+	const struct ooh_range *v;
+	struct ooh_tracker *t;
+	unsigned int flags;
+	ssize_t n;
+
+	sigaction(SIGALRM, &sa, NULL);
+	if (ooh_open(target_pid, tested(), 0, &t, NULL, 0))
+		_exit(2);
+	*interrupted = 1;
+	while (!server->silent)
+		usleep(1000);
+	ualarm(200000, 200000);
+	n = ooh_collect(t, 0, &v, &flags);
+	ualarm(0, 0);
+	if (n != -EINTR)
+		_exit(3);
+	*interrupted = 2;
+	while (server->silent_on)
+		usleep(1000);
+	do
+		n = ooh_collect(t, 0, &v, &flags);
+	while (n == -EINTR);
+	_exit(n < 0 || flags ? 4 : !in(v, n, own + 3 * PAGE) || in(v, n, own + 5 * PAGE) ? 5 : 0);
+}
+
 static void comes_and_goes(void)
 {
 	struct round r = { 0 };
@@ -79,10 +126,10 @@ static void comes_and_goes(void)
 
 int main(void)
 {
-	pid_t busy, tracking, late;
+	pid_t busy, tracking, late, signalled;
 	struct round r = { 0 };
 	struct process p;
-	int t, before;
+	int t, before, status = -1;
 
 	server = fuse_mount();
 	if (!server) {
@@ -91,6 +138,7 @@ int main(void)
 	}
 	rounds = common(PAGE);
 	wrong = rounds + 1;
+	interrupted = rounds + 2;
 	own = touched(NR);
 	p = process_of(target);
 	target_pid = p.pid;
@@ -102,6 +150,8 @@ int main(void)
 	check(reported(&r, own + 3 * PAGE) && !reported(&r, own + 4 * PAGE), "the target writes");
 	check(comes_true(rounds, ROUNDS, LIMIT_MS), "the bystander ends rounds");
 
+	signalled = started(is_interrupted);
+	check(comes_true(interrupted, 1, LIMIT_MS), "one with a handler tracks the target");
 	send_letter(&p, 'h');
 	check(comes_true(&server->silent, 1, LIMIT_MS), "the target hangs in mmap");
 	/* its tracker is on its way into a collect by now */
@@ -109,6 +159,7 @@ int main(void)
 	before = *rounds;
 	check(comes_true(rounds, before + ROUNDS, LIMIT_MS),
 	      "the bystander ends rounds as before: %d", *rounds - before);
+	check(comes_true(interrupted, 2, LIMIT_MS), "a signal ends a collect: EINTR");
 	late = started(comes_and_goes);
 	check(gone(late, LIMIT_MS), "another tracker comes and goes");
 	check(killed(busy, LIMIT_MS), "the bystander, killed, is gone");
@@ -121,6 +172,9 @@ int main(void)
 	collect(t, &r);
 	check(reported(&r, own + 3 * PAGE) && !reported(&r, own + 5 * PAGE),
 	      "what the target wrote before it hung");
+	for (int i = 0; i < LIMIT_MS / 10 && waitpid(signalled, &status, WNOHANG) == 0; i++)
+		usleep(10000);
+	check(status == 0, "nor is it lost for whom a signal came: status %#x", status);
 	kill(p.pid, SIGKILL);
 	fuse_unmount(server);
 	return verdict();
