@@ -379,6 +379,7 @@ static int take_set(const struct ooh_log_sink *sink)
 	int err;
 
 	xa_for_each(&set, nr, chunk) {
+		cond_resched();
 		for (s = 0; s < SUMMARY_LONGS; s++) {
 			if (!READ_ONCE(chunk->summary[s]))
 				continue;

@@ -29,6 +29,7 @@
 
 #define RANGES	  8192
 #define RING_AUTO (~0U - 1) /* neither a size nor somebody's -1 */
+#define AT_ONCE	  8192	    /* records handed over before others may run */
 #define REFUSALS  32 /* frames passed over one by one, before all the others count as refused */
 
 static unsigned int ring_pages = RING_AUTO;
@@ -324,8 +325,9 @@ static void hand_over(const struct ooh_log_sink *sink, u64 from, u64 to)
 
 	/* up to the end of the ring, and the rest from its beginning on */
 	for (; from != to; from += n) {
-		n = min(to - from, mask + 1 - (from & mask));
+		n = min3(to - from, mask + 1 - (from & mask), (u64)AT_ONCE);
 		sink->records(records + (from & mask), n);
+		cond_resched();
 	}
 }
 

@@ -307,6 +307,7 @@ void ooh_rmap_rearm_all(void)
 		bitmap_zero(chunk->armed, OOH_CHUNK_FRAMES);
 		bitmap_zero(chunk->refused, OOH_CHUNK_FRAMES);
 		chunk->nr_refused = 0;
+		cond_resched();
 		for (i = 0; i < OOH_CHUNK_FRAMES; i++) {
 			if (!chunk->first_user[i])
 				continue;
@@ -372,6 +373,7 @@ static void refused_are_written(void)
 	xa_for_each(&chunks, nr, chunk) {
 		if (!chunk->nr_refused)
 			continue;
+		cond_resched();
 		for_each_set_bit(i, chunk->refused, OOH_CHUNK_FRAMES) {
 			pfn = (nr << OOH_CHUNK_SHIFT) + i;
 			__clear_bit(i, chunk->refused);

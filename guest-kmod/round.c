@@ -518,6 +518,7 @@ static int fill_vector(struct ooh_rounds *r, struct ooh_collect *c)
 
 		if (!leaf->dirty || leaf->addr + PMD_SIZE <= c->start)
 			continue;
+		cond_resched();
 		ret = put_leaf(&out, leaf, first_slot(leaf, c->start), slots_end(leaf, end),
 			       c->start, end);
 	}
