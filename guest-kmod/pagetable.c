@@ -26,8 +26,9 @@
  */
 #define ENTRY_OUT _PAGE_RW
 
-/* In a slot: rmap.c has its frame. Not one of the bits above either. */
-#define LINKED	 _PAGE_SOFTW1
+/* In a slot: rmap.c has its frame. Not one of the bits above either: compares pass over it. */
+#define LINKED	 _PAGE_SOFTW2
+static_assert(!(LINKED & (ENTRY_BITS | ENTRY_OUT)));
 
 #define TRIES	 16 /* for page tables that change while they are looked at */
 #define TOGETHER 16 /* tables looked through in one section */

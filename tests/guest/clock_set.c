@@ -4,15 +4,12 @@
  * same time afterwards, and then forth again, is reported all the same.
  */
 #include <time.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 
-#include "tracker.h"
+#include "ramfs.h"
 
 #define NR    64UL
 #define TRIES 100
-
-static char folder[] = "/tmp/clock.XXXXXX";
 
 static struct timespec changed(int fd)
 {
@@ -60,10 +57,8 @@ int main(void)
 	char path[64], *p;
 	int fd, t;
 
-	/* a file system that is trusted to give files the time of the clock, to the nanosecond */
-	if (!mkdtemp(folder) || mount("clock", folder, "ramfs", 0, NULL))
-		error("ramfs");
-	snprintf(path, sizeof(path), "%s/file", folder);
+	ramfs_mount();
+	snprintf(path, sizeof(path), "%s/file", ramfs_folder);
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	for (unsigned long i = 0; i < NR; i++)
 		if (pwrite(fd, "x", 1, i * PAGE + PAGE - 1) != 1)
@@ -90,7 +85,6 @@ int main(void)
 	close(t);
 	munmap(p, NR * PAGE);
 	close(fd);
-	umount2(folder, MNT_DETACH);
-	rmdir(folder);
+	ramfs_unmount();
 	return verdict();
 }

@@ -40,6 +40,9 @@ int main(void)
 	status = ((volatile char *)q)[2 * PAGE];
 	collect(fd, &r);
 	check(reported(&r, q + 2 * PAGE), "the zero page appears on a read");
+	q[0] = 3;
+	collect(fd, &r);
+	check(reported(&r, q) && !reported(&r, q + 2 * PAGE), "once, though its table is used");
 	q[2 * PAGE] = 1;
 	collect(fd, &r);
 	check(reported(&r, q + 2 * PAGE), "and is replaced on a write");

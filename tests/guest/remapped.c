@@ -4,29 +4,26 @@
  * there, or replaces by another part or another file, is reported before any page of it is
  * touched: only the mapping says that there is other content now.
  */
-#include "tracker.h"
+#include "ramfs.h"
 
 #define NR 64UL
-
-static char name[] = "/var/tmp/remapped.XXXXXX";
 
 /* Read-only, NR pages of data and as many of other data. */
 static int data_file(char what)
 {
-	char page[PAGE];
-	int fd = mkstemp(name), readable;
+	char page[PAGE], name[64];
+	int fd, readable;
 
 	memset(page, what, PAGE);
+	snprintf(name, sizeof(name), "%s/%c", ramfs_folder, what);
+	fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
-		error("mkstemp");
+		error(name);
 	for (unsigned long i = 0; i < 2 * NR; i++, page[0]++)
 		if (write(fd, page, PAGE) != (ssize_t)PAGE)
 			error("write");
 	readable = open(name, O_RDONLY | O_CLOEXEC);
-	unlink(name);
-	memset(name + sizeof(name) - 7, 'X', 6);
-	/* written to disk: nothing of it changes any more */
-	if (readable < 0 || fsync(fd) || close(fd))
+	if (readable < 0 || close(fd))
 		error("file");
 	return readable;
 }
@@ -44,9 +41,12 @@ int main(void)
 	/* address space without a page, which reads as zeros */
 	char *zeros = pages_of(3 * NR, MAP_PRIVATE | MAP_NORESERVE), *there = zeros + NR * PAGE;
 	char *elsewhere;
-	int one = data_file('a'), other = data_file('b'), t;
 	struct round r = { 0 };
+	int one, other, t;
 
+	ramfs_mount();
+	one = data_file('a');
+	other = data_file('b');
 	/* for the inode's time to be old enough to be trusted */
 	sleep(1);
 	t = tracker_of(getpid());
@@ -89,5 +89,6 @@ int main(void)
 	check(reported_in(&r, there, NR) == NR, "unmapped: %lu", reported_in(&r, there, NR));
 	collect(t, &r);
 	check(!reported_in(&r, zeros, 3 * NR), "quiet again");
+	ramfs_unmount();
 	return verdict();
 }
