@@ -9,9 +9,13 @@ from conftest import LOGS, LONG
 
 HERE = Path(__file__).parent
 # programs with a test of their own
-ELSEWHERE = {"burst", "criu_tip", "faultfd", "mapcost", "memsum", "migrating", "onepage", "rpcdump", "steady", "uffd_away", "views", "writer"}
+ELSEWHERE = {"burst", "criu_tip", "faultfd", "mapcost", "memsum", "migrating", "onepage",
+             "rpcdump", "steady", "uffd_away", "views", "writer"}
 # they go through the backends themselves
 ALL_AT_ONCE = {"backends", "closed", "exec_same", "leader", "self"}
+# they need a disk: tests/hard/prepare
+ON_DISK = {"coarse": ["coarse", "vfat"]}
+ELSEWHERE |= ON_DISK.keys()
 PROGRAMS = sorted({p.stem for p in HERE.glob("*.c")} - ELSEWHERE)
 
 
@@ -33,6 +37,23 @@ def test_program(result):
     assert result.returncode == 0, result.stdout
     # a program that checked nothing has proved nothing
     assert "ok:" in result.stdout
+
+
+@pytest.fixture
+def disks(module, vm):
+    vm.good("/usr/lib/ooh/hard/prepare disks")
+    yield vm
+    vm.good("/usr/lib/ooh/hard/prepare no-disks")
+
+
+@pytest.mark.parametrize("program", ON_DISK)
+@pytest.mark.parametrize("log", LOGS)
+def test_program_with_a_disk(disks, log, program):
+    for disk in ON_DISK[program]:
+        r = disks.exec("env", f"OOH_TESTED={log}", f"OOH_DIR=/mnt/{disk}",
+                       f"/usr/lib/ooh/tests/{program}")
+        print(disk, r.stdout, r.stderr, sep="\n")
+        assert r.returncode == 0 and "ok:" in r.stdout, disk
 
 
 @pytest.mark.parametrize("log", LOGS)
