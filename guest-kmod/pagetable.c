@@ -27,7 +27,7 @@
 #define ENTRY_OUT _PAGE_RW
 
 /* In a slot: rmap.c has its frame. Not one of the bits above either: compares pass over it. */
-#define LINKED	 _PAGE_SOFTW2
+#define LINKED _PAGE_SOFTW2
 static_assert(!(LINKED & (ENTRY_BITS | ENTRY_OUT)));
 
 #define TRIES	 16 /* for page tables that change while they are looked at */
