@@ -55,7 +55,7 @@ fuzz: module
 
 hard: $(TREE)/usr/lib/ooh/hard/hard $(TREE)/usr/lib/ooh/hard/prepare $(MODULES)
 
-$(TREE)/usr/lib/ooh/hard/hard: $(wildcard tests/hard/*.c tests/hard/*.h)
+$(TREE)/usr/lib/ooh/hard/hard: $(wildcard tests/hard/*.c tests/hard/*.h) tests/guest/fuse.h
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -D_GNU_SOURCE -o $@ $(filter %.c,$^) -lpthread
 

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Children, and the copies that their pages or ours become. */
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "hard.h"
+
+#define SIBLING_STACK (64 * 1024)
 
 static void write_some(struct worker *w, struct rng *r)
 {
@@ -88,7 +92,41 @@ static int op_vfork(struct worker *w, struct rng *r)
 	return through_gate(w, in_our_memory, r);
 }
 
+static int writes_for_a_while(void *arg)
+{
+	const struct region *common = arg;
+	/* each its own sequence */
+	struct rng r = { (uintptr_t)&r ^ *(uint64_t *)common->at };
+	unsigned int i;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (i = 0; i < 2000; i++) {
+		store(NULL, common->at + below(&r, common->pages) * PAGE, &r);
+		if (i % 16 == 0)
+			usleep(1000);
+	}
+	syscall(SYS_exit, 0);
+	return 0;
+}
+
+/*
+ * Another process in the same memory, which runs on beside it: what stops us does not stop it.
+ * So it is for an oracle that stops nobody, or knows of such processes.
+ */
+static int op_sibling(struct worker *w, struct rng *r)
+{
+	(void)r;
+	if (w->sibling > 0 && waitpid(w->sibling, NULL, __WALL | WNOHANG) != w->sibling)
+		return VAIN; /* the last one is still at it */
+	if (!w->sibling_stack)
+		w->sibling_stack = map(SIBLING_STACK, MAP_PRIVATE, -1);
+	w->sibling = clone(writes_for_a_while, w->sibling_stack + SIBLING_STACK, CLONE_VM | SIGCHLD,
+			   &w->region[COMMON]);
+	return w->sibling < 0 ? -errno : DONE;
+}
+
 const struct kind fork_kinds[] = {
+	{ "sibling", 0, op_sibling },
 	{ "fork", 60, op_fork },
 	{ "sleeper", 20, op_sleeper },
 	{ "vfork", 150, op_vfork },

@@ -43,6 +43,9 @@ enum place {
 	PINNED,	      /* registered with io_uring */
 	BUSY,
 	ALIKE = BUSY, /* for KSM: seldom written, so that there is something to merge */
+	QUIET,	      /* a file that nobody has open for writing, but for a moment */
+	REMOTE,	      /* a file that its server changes */
+	MARKED,	      /* shared memory under write protection by a userfaultfd of our own */
 	PLACES
 };
 
@@ -76,11 +79,15 @@ struct worker {
 	pthread_t thread;
 	struct region region[PLACES];
 	int memfd, file, direct, sysv; /* behind the regions; direct: the file with O_DIRECT */
-	int source, pipe[2], socket[2], pagemap;
+	int quiet, marked, remote;     /* likewise; the last one past the page cache */
+	int source, pipe[2], socket[2], pagemap, uffd;
 	struct helper helper;
 	struct uring uring;
 	char *gate_stack;
-	pid_t sleeper;	     /* a child that keeps copies of our pages */
+	pid_t sleeper; /* a child that keeps copies of our pages */
+	pid_t sibling; /* another process in our memory, which writes it */
+	char *sibling_stack;
+	struct region reserved, plugged;
 	struct region equal; /* what KSM should have merged by now */
 	struct count *count; /* by kind */
 };
@@ -93,18 +100,20 @@ enum { DONE, VAIN };
 
 struct kind {
 	const char *name;
-	unsigned int weight; /* in 100 000 operations */
+	unsigned int weight; /* in 100 000 operations; 0: only if asked for (--with) */
 	int (*fn)(struct worker *w, struct rng *r);
 };
 /* each ends with an element without a name */
 extern const struct kind store_kinds[], kernel_kinds[], mapping_kinds[], fork_kinds[],
-	other_kinds[], reclaim_kinds[], moving_kinds[];
+	other_kinds[], reclaim_kinds[], moving_kinds[], file_kinds[], space_kinds[],
+	machine_kinds[];
 
 struct options {
 	uint64_t seed, ops;
 	unsigned int workers, cpus;
 	unsigned int seconds, linger_ms;
-	const char *dir, *stats;
+	unsigned int lives, reserve_gib;
+	const char *dir, *stats, *coarse, *cgroup;
 	bool machine; /* may do what concerns the whole machine */
 };
 extern struct options opt;
@@ -144,5 +153,17 @@ void uring_create(struct worker *w);
 void helper_start(struct worker *w);
 void helper_stop(struct worker *w);
 int through_gate(struct worker *w, int (*fn)(struct worker *w, void *arg), void *arg);
+/* what a helper does with the quiet file, or with what is marked; page: of the region */
+enum other { OTHER_QUIET, OTHER_QUIET_COLD, OTHER_QUIET_BACK_IN_TIME, OTHER_MARKED };
+int others_write(struct worker *w, struct rng *r, enum other what, size_t page, uint64_t *value);
+
+/* files.c */
+void server_start(void);
+void server_stop(void);
+void quiet_create(struct worker *w);
+void quiet_map(struct worker *w);
+
+/* machine.c */
+void machine_prepare(void);
 
 #endif /* HARD_H */

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Options, the workers, and what they did. */
 #include <argp.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 #include <x86intrin.h>
@@ -16,14 +21,18 @@
 #define KINDS_MAX   128
 #define WORKERS_MAX 16
 
-struct options opt = { .seed = 1, .ops = 100000, .workers = 3, .dir = "/tmp" };
+struct options opt = {
+	.seed = 1, .ops = 100000, .workers = 3, .dir = "/tmp", .lives = 1, .reserve_gib = 4
+};
 
 static struct kind kinds[KINDS_MAX];
+static bool asked[KINDS_MAX]; /* drawn only if asked for */
 static size_t nkinds;
 static unsigned int weights; /* their sum */
 static struct worker workers[WORKERS_MAX];
 static pthread_barrier_t all_there;
 static time_t end;
+static unsigned int life;
 
 void broken(const char *fmt, ...)
 {
@@ -68,15 +77,17 @@ static size_t draw_kind(struct rng *r)
 
 static void gather(void)
 {
-	static const struct kind *const tables[] = { store_kinds, kernel_kinds, mapping_kinds,
-						     fork_kinds,  other_kinds,	reclaim_kinds,
-						     moving_kinds };
+	static const struct kind *const tables[] = { store_kinds,  kernel_kinds, mapping_kinds,
+						     fork_kinds,   other_kinds,	 reclaim_kinds,
+						     moving_kinds, file_kinds,	 space_kinds,
+						     machine_kinds };
 	size_t i;
 
 	for (i = 0; i < sizeof(tables) / sizeof(*tables); i++) {
 		const struct kind *k;
 
 		for (k = tables[i]; k->name; k++) {
+			asked[nkinds] = !k->weight;
 			kinds[nkinds++] = *k;
 			weights += k->weight;
 		}
@@ -94,7 +105,8 @@ static time_t seconds(void)
 static void *work(void *arg)
 {
 	struct worker *w = arg;
-	uint64_t i, n = opt.ops / opt.workers + (w->number < opt.ops % opt.workers);
+	uint64_t ops = opt.ops / opt.workers + (w->number < opt.ops % opt.workers);
+	uint64_t i, n = ops * (life + 1) / opt.lives;
 	cpu_set_t cpu;
 
 	CPU_ZERO(&cpu);
@@ -102,7 +114,7 @@ static void *work(void *arg)
 	if (sched_setaffinity(0, sizeof(cpu), &cpu))
 		broken("vCPU %u: %m", w->number % opt.cpus);
 	pthread_barrier_wait(&all_there);
-	for (i = 0; i < n && !(end && i % 64 == 0 && seconds() >= end); i++) {
+	for (i = ops * life / opt.lives; i < n && !(end && i % 64 == 0 && seconds() >= end); i++) {
 		struct rng r = rng_of(w, i);
 		size_t k = draw_kind(&r);
 		struct count *c = &w->count[k];
@@ -135,6 +147,9 @@ static void put_stats(FILE *f)
 	for (k = 0; k < nkinds; k++) {
 		struct count sum = { 0 };
 
+		if (asked[k] && !kinds[k].weight)
+			continue;
+
 		for (i = 0; i < opt.workers; i++) {
 			const struct count *c = &workers[i].count[k];
 
@@ -155,11 +170,22 @@ static void put_stats(FILE *f)
 			kinds[k].name, sum.tried, sum.done, sum.vain, sum.refused, sum.ticks / 1000,
 			sum.error ? strerror(sum.error) : "-");
 	}
-	fprintf(f, "seed %" PRIu64 " workers %u cpus %u ops %" PRIu64 " digest %016" PRIx64 "\n",
-		opt.seed, opt.workers, opt.cpus, ops, digest);
+	fprintf(f,
+		"seed %" PRIu64 " workers %u cpus %u lives %u ops %" PRIu64 " digest %016" PRIx64
+		"\n",
+		opt.seed, opt.workers, opt.cpus, life + 1, ops, digest);
 }
 
-enum { OPT_MACHINE = 256, OPT_LINGER, OPT_WITHOUT };
+enum {
+	OPT_MACHINE = 256,
+	OPT_LINGER,
+	OPT_WITHOUT,
+	OPT_WITH,
+	OPT_COARSE,
+	OPT_CGROUP,
+	OPT_LIVES,
+	OPT_RESERVE
+};
 
 static const struct argp_option options[] = {
 	{ "seed", 's', "N", 0, "Where the sequence begins (1)", 0 },
@@ -170,6 +196,13 @@ static const struct argp_option options[] = {
 	{ "stats", 'o', "FILE", 0, "Where the counts go (standard output)", 0 },
 	{ "linger", OPT_LINGER, "MS", 0, "Live on at the end, for a last round (0)", 0 },
 	{ "without", OPT_WITHOUT, "KIND", 0, "Draw none of this kind", 0 },
+	{ "with", OPT_WITH, "KIND", 0, "Draw this kind, which is not drawn otherwise", 0 },
+	{ "coarse", OPT_COARSE, "DIR", 0,
+	  "Where the files with the coarsest time stamps are (the other files' folder)", 0 },
+	{ "cgroup", OPT_CGROUP, "DIR", 0, "A memory cgroup to run in, whose limit is ours", 0 },
+	{ "lives", OPT_LIVES, "N", 0,
+	  "Do it in so many lives, each an exec at the same addresses (1)", 0 },
+	{ "reserve", OPT_RESERVE, "GIB", 0, "The largest address space reserved at once (4)", 0 },
 	{ "machine", OPT_MACHINE, NULL, 0,
 	  "Compact the machine's memory and take frames out of use, too", 0 },
 	{ 0 }
@@ -186,7 +219,7 @@ static uint64_t number(struct argp_state *state, const char *text, uint64_t min,
 	return n;
 }
 
-static void leave_out(struct argp_state *state, const char *name)
+static size_t kind_of(struct argp_state *state, const char *name)
 {
 	size_t k;
 
@@ -194,9 +227,16 @@ static void leave_out(struct argp_state *state, const char *name)
 		;
 	if (k == nkinds)
 		argp_error(state, "there is no kind \"%s\"", name);
-	weights -= kinds[k].weight;
-	kinds[k].weight = 0;
+	return k;
 }
+
+static void set_weight(size_t k, unsigned int weight)
+{
+	weights += weight - kinds[k].weight;
+	kinds[k].weight = weight;
+}
+
+#define WEIGHT_ASKED 50
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -226,7 +266,22 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		opt.machine = true;
 		break;
 	case OPT_WITHOUT:
-		leave_out(state, arg);
+		set_weight(kind_of(state, arg), 0);
+		break;
+	case OPT_WITH:
+		set_weight(kind_of(state, arg), WEIGHT_ASKED);
+		break;
+	case OPT_COARSE:
+		opt.coarse = arg;
+		break;
+	case OPT_CGROUP:
+		opt.cgroup = arg;
+		break;
+	case OPT_LIVES:
+		opt.lives = number(state, arg, 1, 1000);
+		break;
+	case OPT_RESERVE:
+		opt.reserve_gib = number(state, arg, 1, 1024);
 		break;
 	case ARGP_KEY_ARG:
 		argp_usage(state);
@@ -242,6 +297,60 @@ static const struct argp argp = { options, parse,
 				  NULL,	   NULL,
 				  NULL };
 
+/*
+ * An exec of the same program, with the same arguments and environment, without address space
+ * randomization: the next life has the same addresses. A process that shares the old memory
+ * keeps it. What a life leaves to the next is in a file behind a fixed number.
+ */
+#define LEGACY_FD 900
+
+static int keeps_the_memory(void *unused)
+{
+	(void)unused;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	pause();
+	_exit(0);
+}
+
+static void live_again(char **argv)
+{
+	static char stack[16384];
+	unsigned int i;
+
+	life++;
+	if (lseek(LEGACY_FD, 0, SEEK_SET) || write(LEGACY_FD, &life, sizeof(life)) != sizeof(life))
+		broken("the legacy: %m");
+	for (i = 0; i < opt.workers; i++)
+		if (write(LEGACY_FD, workers[i].count, nkinds * sizeof(struct count)) < 0)
+			broken("the legacy: %m");
+	if (clone(keeps_the_memory, stack + sizeof(stack), CLONE_VM | SIGCHLD, NULL) < 0)
+		broken("clone: %m");
+	execv("/proc/self/exe", argv);
+	broken("exec: %m");
+}
+
+/* The first life makes the file, and starts over where addresses do not vary. */
+static void inherit(char **argv)
+{
+	unsigned int i;
+	int fd;
+
+	if (fcntl(LEGACY_FD, F_GETFD) < 0) {
+		fd = memfd_create("legacy", 0);
+		if (fd < 0 || dup2(fd, LEGACY_FD) < 0 || close(fd))
+			broken("the legacy: %m");
+		if (personality(ADDR_NO_RANDOMIZE) < 0)
+			broken("personality: %m");
+		execv("/proc/self/exe", argv);
+		broken("exec: %m");
+	}
+	if (lseek(LEGACY_FD, 0, SEEK_SET) || read(LEGACY_FD, &life, sizeof(life)) < 0)
+		broken("the legacy: %m");
+	for (i = 0; i < opt.workers; i++)
+		if (read(LEGACY_FD, workers[i].count, nkinds * sizeof(struct count)) < 0)
+			broken("the legacy: %m");
+}
+
 int main(int argc, char **argv)
 {
 	unsigned int i;
@@ -253,8 +362,13 @@ int main(int argc, char **argv)
 	for (i = 0; i < opt.workers; i++) {
 		workers[i].number = i;
 		workers[i].count = calloc(nkinds, sizeof(struct count));
-		files_create(&workers[i]);
 	}
+	if (opt.lives > 1)
+		inherit(argv);
+	machine_prepare();
+	server_start();
+	for (i = 0; i < opt.workers; i++)
+		files_create(&workers[i]);
 	common_create();
 	for (i = 0; i < opt.workers; i++)
 		helper_start(&workers[i]);
@@ -272,6 +386,9 @@ int main(int argc, char **argv)
 		pthread_join(workers[i].thread, NULL);
 	for (i = 0; i < opt.workers; i++)
 		helper_stop(&workers[i]);
+	server_stop();
+	if (life + 1 < opt.lives && !(end && seconds() >= end))
+		live_again(argv);
 	usleep(opt.linger_ms * 1000);
 	f = opt.stats ? fopen(opt.stats, "w") : stdout;
 	if (!f)

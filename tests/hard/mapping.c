@@ -149,6 +149,16 @@ static int remap(struct region *reg, size_t pages, int flags, void *to)
 		rc = -errno;
 	else
 		*reg = (struct region){ p, pages };
+	/*
+	 * Of several mappings in a row some may have been moved: since Linux 6.17 the kernel
+	 * does move them, but none that userfaultfd has, as the kernel's trackers use it.
+	 */
+	if (rc && to) {
+		munmap(to, pages * PAGE);
+		if (mmap(reg->at, reg->pages * PAGE, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+			broken("mapping again what was moved in part: %m");
+	}
 	pthread_mutex_unlock(&address_space);
 	return rc;
 }
@@ -158,13 +168,9 @@ static int op_move(struct worker *w, struct rng *r)
 	struct region *reg = &w->region[MOVED];
 	/* a place that is free for certain, as this mapping is replaced */
 	char *to = map(reg->pages * PAGE, MAP_PRIVATE, -1);
-	int rc;
 
 	store(w, page_in(w, MOVED, r), r);
-	rc = remap(reg, reg->pages, MREMAP_MAYMOVE | MREMAP_FIXED, to);
-	if (rc)
-		munmap(to, reg->pages * PAGE);
-	return rc;
+	return remap(reg, reg->pages, MREMAP_MAYMOVE | MREMAP_FIXED, to);
 }
 
 /* Whole page tables move with what is in them. */
@@ -172,13 +178,9 @@ static int op_move_table(struct worker *w, struct rng *r)
 {
 	struct region *reg = &w->region[THP];
 	char *to = map_aligned(HUGE_PAGE);
-	int rc;
 
 	store(w, page_in(w, THP, r), r);
-	rc = remap(reg, reg->pages, MREMAP_MAYMOVE | MREMAP_FIXED, to);
-	if (rc)
-		munmap(to, HUGE_PAGE);
-	return rc;
+	return remap(reg, reg->pages, MREMAP_MAYMOVE | MREMAP_FIXED, to);
 }
 
 static int op_resize(struct worker *w, struct rng *r)

@@ -24,6 +24,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "hard.h"
@@ -43,7 +44,7 @@ struct order {
 /* The helper's own mappings. */
 static struct {
 	struct region memfd, sysv, file;
-	int fd, file_fd, direct_fd;
+	int fd, file_fd, direct_fd, quiet_fd, marked_fd;
 } mine;
 
 /* ---- in the helper */
@@ -204,6 +205,64 @@ static int do_pageout(const struct order *o)
 	return rc;
 }
 
+/* Opened for writing and closed again, all in one round. */
+static int write_quietly(const struct order *o, bool cold)
+{
+	char path[40];
+	int fd, rc = DONE;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", mine.quiet_fd);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (pwrite(fd, &o->value, sizeof(o->value), o->page[0] * PAGE) != sizeof(o->value))
+		rc = -errno;
+	/* out of the page cache again */
+	if (cold && !rc && (fsync(fd) || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED)))
+		rc = -errno;
+	close(fd);
+	return rc;
+}
+
+static int do_quiet(const struct order *o)
+{
+	return write_quietly(o, false);
+}
+
+static int do_quiet_cold(const struct order *o)
+{
+	return write_quietly(o, true);
+}
+
+static int step_clock(int seconds)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	t.tv_sec += seconds;
+	return clock_settime(CLOCK_REALTIME, &t) ? -errno : DONE;
+}
+
+/* The file's time stamps are older than the round. */
+static int do_back_in_time(const struct order *o)
+{
+	int rc = step_clock(-1000);
+
+	if (rc)
+		return rc;
+	rc = write_quietly(o, false);
+	step_clock(1000);
+	return rc;
+}
+
+static int do_marked(const struct order *o)
+{
+	return pwrite(mine.marked_fd, &o->value, sizeof(o->value), o->page[0] * PAGE) ==
+			       sizeof(o->value)
+		       ? DONE
+		       : -errno;
+}
+
 static void serve(struct worker *w, int orders, int answers)
 {
 	struct order o;
@@ -220,6 +279,8 @@ static void serve(struct worker *w, int orders, int answers)
 	mine.fd = w->memfd;
 	mine.file_fd = w->file;
 	mine.direct_fd = w->direct;
+	mine.quiet_fd = w->quiet;
+	mine.marked_fd = w->marked;
 	while (read(orders, &o, sizeof(o)) == sizeof(o)) {
 		rc = o.fn(&o);
 		if (write(answers, &rc, sizeof(rc)) != sizeof(rc))
@@ -250,6 +311,10 @@ void helper_start(struct worker *w)
 
 void helper_stop(struct worker *w)
 {
+	if (w->sibling > 0) {
+		kill(w->sibling, SIGKILL);
+		waitpid(w->sibling, NULL, 0);
+	}
 	kill(w->helper.pid, SIGKILL);
 	waitpid(w->helper.pid, NULL, 0);
 }
@@ -369,6 +434,23 @@ static int written(struct worker *w, struct rng *r, int (*fn)(const struct order
 	if (rc)
 		return rc;
 	return *(volatile uint64_t *)o.at[0] == o.value ? DONE : VAIN;
+}
+
+int others_write(struct worker *w, struct rng *r, enum other what, size_t page, uint64_t *value)
+{
+	static int (*const fns[])(const struct order *o) = {
+		[OTHER_QUIET] = do_quiet,
+		[OTHER_QUIET_COLD] = do_quiet_cold,
+		[OTHER_QUIET_BACK_IN_TIME] = do_back_in_time,
+		[OTHER_MARKED] = do_marked,
+	};
+	struct order o;
+
+	new_order(&o, w, r);
+	o.fn = fns[what];
+	o.page[0] = page;
+	*value = o.value;
+	return through_gate(w, order_in_gate, &o);
 }
 
 static int op_vm_write(struct worker *w, struct rng *r)

@@ -15,6 +15,7 @@
 static const size_t sizes[PLACES] = {
 	[COMMON] = 512, [ANON] = 96,	    [MOVED] = 32,	 [THP] = 512,  [MEMFD] = 64,
 	[SYSV] = 24,	[FILE_SHARED] = 48, [FILE_PRIVATE] = 48, [ALIKE] = 32, [PINNED] = 16,
+	[QUIET] = 32,	[REMOTE] = 4,	    [MARKED] = 16,
 };
 
 const char *const place_names[PLACES] = {
@@ -28,6 +29,9 @@ const char *const place_names[PLACES] = {
 	[FILE_PRIVATE] = "file-private",
 	[ALIKE] = "alike",
 	[PINNED] = "pinned",
+	[QUIET] = "quiet",
+	[REMOTE] = "remote",
+	[MARKED] = "marked",
 };
 
 static struct region common;
@@ -103,6 +107,9 @@ void files_create(struct worker *w)
 	/* not on every file system; what needs it says so */
 	w->direct = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
 	unlink(path);
+	quiet_create(w);
+	w->marked = memory_file("marked", sizes[MARKED]);
+	w->uffd = -1;
 	w->source = memory_file("source", 16);
 	for (i = 0; i < 16 * PAGE; i += sizeof(junk))
 		if (getrandom(junk, sizeof(junk), 0) != sizeof(junk) ||
@@ -119,7 +126,7 @@ void regions_create(struct worker *w)
 	size_t i;
 
 	w->region[COMMON] = common;
-	for (i = ANON; i < PLACES; i++) {
+	for (i = ANON; i < QUIET; i++) {
 		char **at = &w->region[i].at;
 		size_t len = sizes[i] * PAGE;
 
@@ -139,8 +146,10 @@ void regions_create(struct worker *w)
 	/* it goes with its last user */
 	shmctl(w->sysv, IPC_RMID, NULL);
 	madvise(w->region[THP].at, HUGE_PAGE, MADV_HUGEPAGE);
-	for (i = ANON; i < PLACES; i++)
+	for (i = ANON; i < QUIET; i++)
 		sweep(&w->region[i], opt.seed + i);
+	quiet_map(w);
+	w->region[MARKED].at = map(sizes[MARKED] * PAGE, MAP_SHARED, w->marked);
 }
 
 char *page_in(struct worker *w, enum place place, struct rng *r)

@@ -16,14 +16,15 @@ from conftest import Machine
 from verdict import bad_lines
 
 HARD = "/usr/lib/ooh/hard"
+MIRROR = "/usr/lib/ooh/tests/mirror"
 NUMBERS = ("mapped", "changed", "reported", "missed", "extra")
 
 
 class Result:
     """What the generator did and what ooh verify found, of one run or of several."""
 
-    def __init__(self, machine, backend, without=()):
-        self.machine, self.backend, self.without = machine, backend, without
+    def __init__(self, machine, backend, without=(), asked=()):
+        self.machine, self.backend, self.without, self.asked = machine, backend, without, asked
         self.ops = self.rounds = self.all_dirty = 0
         self.sum = collections.Counter()  # of NUMBERS
         self.kinds = collections.defaultdict(collections.Counter)
@@ -65,6 +66,8 @@ class Result:
         last = "missed in " + ", ".join(self.where) if self.where else ""
         if self.without:
             last += "without " + ", ".join(self.without)
+        if self.asked:
+            last += "with " + ", ".join(self.asked)
         return [self.backend, self.machine, self.ops, self.rounds, *(self.sum[k] for k in NUMBERS), self.all_dirty, last]
 
 
@@ -86,7 +89,7 @@ def kinds_table(result):
 
 @contextlib.contextmanager
 def prepared(m):
-    """A disk, swap and merging of equal pages, for the time of the block."""
+    """Disks, swap, merging of equal pages and a memory cgroup, for the time of the block."""
     m.good(f"{HARD}/prepare begin")
     try:
         yield m
@@ -94,12 +97,17 @@ def prepared(m):
         m.good(f"{HARD}/prepare end")
 
 
-def run(m, result, ops, seed=1, interval=200, timeout=600):
+def flags_of(result, lives=1):
+    """What all runs in a prepared guest have in common."""
+    return " ".join(["-d /mnt/hard --coarse /mnt/coarse --cgroup /sys/fs/cgroup/hard --machine", f"--lives {lives}",
+                     *(f"--without {kind}" for kind in result.without), *(f"--with {kind}" for kind in result.asked)])
+
+
+def run(m, result, ops, seed=1, interval=200, timeout=600, lives=1):
     """One process, from its start to its end. Did ooh verify find a missed page?"""
-    flags = " ".join(f"--without {kind}" for kind in result.without)
     out = m.good(
         f"ooh verify --json -b {result.backend} -n 1000000 -i {interval} -- {HARD}/hard -n {ops} -s {seed} "
-        f"-d /mnt/hard --machine --linger {3 * interval} -o stats {flags} >doc; s=$?; "
+        f"{flags_of(result, lives)} --linger {3 * interval} -o stats >doc; s=$?; "
         "[ $s -le 1 ] && cat doc && echo && echo =$s= && cat stats && exit 0; exit $((100 + s))", timeout=timeout)
     doc, status, stats = re.split(r"^=([01])=$", out, flags=re.MULTILINE)
     doc = json.loads(doc)
@@ -107,6 +115,16 @@ def run(m, result, ops, seed=1, interval=200, timeout=600):
     if (status == "1") != (doc["total"]["missed"] > 0):
         raise RuntimeError(f"status {status}, {doc['total']['missed']} missed")
     return status == "1"
+
+
+def mirrored(m, result, seconds, seed=1, interval=20, extra=""):
+    """The same under tests/guest/mirror.c, which stops nobody: how many pages were reported and lost."""
+    r = m.sh(f"{MIRROR} -a -q -b {result.backend} -t {seconds + 3} -i {interval} -- {HARD}/hard -n 1000000000 -t {seconds} "
+             f"-s {seed} {flags_of(result)} {extra} --linger 60000 -o /dev/null", timeout=20 * seconds + 300)
+    found = re.search(r"(\d+) rounds, (\d+) all dirty, (\d+) pages reported, (\d+) compared, (\d+) lost", r.stdout)
+    if r.returncode not in (0, 1) or not found:
+        raise RuntimeError(f"mirror ended with {r.returncode}:\n{r.stdout[-2000:]}{r.stderr[-2000:]}")
+    return dict(zip(("rounds", "all_dirty", "reported", "compared", "lost"), map(int, found.groups()))), r.stdout
 
 
 def main():

@@ -6,12 +6,22 @@ import subprocess
 from collections import Counter
 
 import pytest
-from hostlib import TOP, compile_c, need, verify
+from hostlib import TOP, USE_LIB, compile_c, need, verify
 
 
 @pytest.fixture(scope="module")
 def hard(tmp_path_factory):
     return compile_c(tmp_path_factory.mktemp("hard") / "hard", *sorted((TOP / "tests/hard").glob("*.c")))
+
+
+@pytest.fixture(scope="module")
+def mirror(tmp_path_factory):
+    return compile_c(tmp_path_factory.mktemp("mirror") / "mirror", TOP / "tests/guest/mirror.c", flags=USE_LIB)
+
+
+@pytest.fixture(scope="module")
+def changers(tmp_path_factory):
+    return compile_c(tmp_path_factory.mktemp("changers") / "changers", TOP / "tests/host/changers.c")
 
 
 def kinds(text):
@@ -47,7 +57,7 @@ def test_each_operation_is_counted_once(hard):
 def test_the_machine_is_left_alone(hard):
     """What would concern all of this machine is refused, and told."""
     text = run(hard, "-n", 100000)
-    for name in ("compact", "migrate"):
+    for name in ("compact", "migrate", "squeeze"):
         n = kinds(text)[name]
         assert n["tried"] == n["refused"] > 0
         assert "error Operation not permitted" in next(l for l in text.splitlines() if l.startswith(f"kind {name} "))
@@ -73,3 +83,39 @@ def test_nothing_missed(hard, backend):
                  "--without", "io-uring-fixed", timeout=300)
     assert doc["total"]["missed"] == 0 < doc["total"]["changed"]
     assert len(doc["rounds"]) > 10
+
+
+@pytest.mark.parametrize("backend", ["pagemap-scan", "uffd-wp"])
+def test_lives(hard, backend, tmp_path):
+    """An exec at the same addresses, with the old memory still in use, is another address space."""
+    need(backend)
+    doc = verify("-b", backend, "-n", 100000, "-i", 20, "--", hard, "-n", 60000, "--lives", 3, "--linger", 100, "-o", tmp_path / "stats",
+                 "--without", "io-uring-fixed", timeout=300)
+    assert doc["total"]["missed"] == 0 < doc["total"]["changed"]
+    # of each exec a round; the first, for the addresses, may be before the tracker
+    assert doc["total"]["all_dirty"] in (2, 3)
+    text = (tmp_path / "stats").read_text()
+    assert " lives 3 ops 60000 " in text and sum(n["tried"] for n in kinds(text).values()) == 60000
+
+
+# They pin our pages and write them later: docs/soundness.md
+PINNED = ["io-uring-fixed", "o-direct", "splice", "splice-file", "vmsplice", "vmsplice-in", "remote-read", "vm-writev"]
+
+
+@pytest.mark.parametrize("backend", ["pagemap-scan", "uffd-wp"])
+def test_a_mirror(hard, mirror, backend):
+    """The oracle that stops nobody (tests/guest/mirror.c), so that other processes may write our memory at any time."""
+    need(backend)
+    without = [word for kind in PINNED for word in ("--without", kind)]
+    r = subprocess.run([mirror, "-q", "-b", backend, "-t", "4", "--", hard, "-n", "1000000000", "-t", "3",
+                        "--linger", "60000", "-o", "/dev/null", "--with", "sibling", *without],
+                       capture_output=True, text=True, timeout=120)
+    assert r.returncode == 0, r.stdout + r.stderr
+
+
+@pytest.mark.parametrize("way", ["fork", "shared", "spawn"])
+@pytest.mark.parametrize("backend", ["pagemap-scan", "uffd-wp"])
+def test_a_mirror_of_a_changer(mirror, changers, backend, way):
+    need(backend)
+    r = subprocess.run([mirror, "-b", backend, "-t", "1", "--", changers, way], capture_output=True, text=True, timeout=60)
+    assert r.returncode == 0, r.stdout + r.stderr

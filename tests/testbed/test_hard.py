@@ -77,6 +77,18 @@ def test_the_kernels_trackers(ready, rows, backend):
     assert result.sum["missed"] == 0, result.where
 
 
+@pytest.mark.parametrize("log", LOGS)
+def test_lives(ready, rows, log):
+    """It starts itself anew, at the same addresses, and a process that shares the old memory lives on."""
+    result = soaking.Result("default", log)
+    rows.append(result)
+    assert not soaking.run(ready, result, 15_000, lives=3)
+    assert result.ops == 15_000
+    assert result.sum["missed"] == 0 < result.sum["changed"]
+    # of each exec a round; the first, for the addresses, may be before the tracker
+    assert result.all_dirty in (2, 3)
+
+
 @pytest.mark.parametrize("log, fault", [("spml", "norearm"), ("epml", "droprecord")])
 def test_a_planted_fault_is_found(ready, module, log, fault):
     module(f"inject={fault}")
