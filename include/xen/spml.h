@@ -97,17 +97,20 @@ struct xen_spml_info {
 /*
  * XEN_SPML_register: use the guest's pages gfns[0 .. nr_pages - 1] as the
  * ring; page 0 is the header. Xen holds a reference to each until
- * XEN_SPML_unregister or the end of the domain, and clears the header.
+ * XEN_SPML_unregister or the end of the domain, and clears the header. It may
+ * be continued by Xen: done must be 0 in the first call. XEN_SPML_unregister
+ * ends one which isn't seen through.
  * -EINVAL: nr_pages is not 1 + a power of two, or above the bound, or a page
- *          is listed twice or is not ordinary writable RAM of the domain.
- * -EBUSY:  a ring is registered already.
+ *          is listed twice or is not ordinary writable RAM of the domain, or
+ *          done is not what Xen has left there.
+ * -EBUSY:  a ring is registered already, or about to be.
  * -ENOMEM: no memory for the state.
  */
 #define XEN_SPML_register    1
 struct xen_spml_register {
     uint64_t gfns;             /* IN: virtual address of an array of uint64_t */
     uint32_t nr_pages;         /* IN */
-    uint32_t pad;              /* IN: must be 0 */
+    uint32_t done;             /* IN/OUT: Xen's place in a long operation */
 };
 
 /*

@@ -177,8 +177,8 @@ static void make_register(struct fz_worker *w, struct fz_args *c)
 		a->nr_pages = FZ_PICK(r, wrong);
 		c->refused = true;
 		break;
-	case 1:
-		a->pad = 1;
+	case 1: /* a leg of a call that never began */
+		a->done = 1;
 		c->refused = true;
 		break;
 	case 2: /* one page twice */

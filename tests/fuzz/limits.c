@@ -64,12 +64,18 @@ static int simple(u32 cmd)
 	return fz_hypercall(&op);
 }
 
-static int enroll(const u64 *gfns, u32 nr)
+static int enroll_leg(const u64 *gfns, u32 nr, u32 done)
 {
 	op = (struct xen_hvm_spml){ .cmd = XEN_SPML_register };
 	op.u.reg.gfns = (unsigned long)gfns;
 	op.u.reg.nr_pages = nr;
+	op.u.reg.done = done;
 	return fz_hypercall(&op);
+}
+
+static int enroll(const u64 *gfns, u32 nr)
+{
+	return enroll_leg(gfns, nr, 0);
 }
 
 static u64 tracked(void)
@@ -82,6 +88,7 @@ static void ring_pages(u64 *gfns, u32 max)
 	is("ring of no page", enroll(gfns, 0), -EINVAL);
 	is("ring without records", enroll(gfns, 1), -EINVAL);
 	is("ring of 1 + 3 pages", enroll(gfns, 4), -EINVAL);
+	is("end of a ring that never began", enroll_leg(gfns, 2, 2), -EINVAL);
 	is("smallest ring", enroll(gfns, 2), 0);
 	is("second ring", enroll(gfns + 2, 2), -EBUSY);
 	is("smallest ring goes", simple(XEN_SPML_unregister), 0);

@@ -23,7 +23,7 @@ def test_quotas(machine):
     result = fuzzing.Result()
     fuzzing.run_module(machine, result, mode="limits")
     print("\n".join(result.limits))
-    assert len(result.limits) == 45
+    assert len(result.limits) == 46
     assert broken(result)[0] == 0, broken(result)
 
 
