@@ -280,7 +280,7 @@ static int queue_run(u64 gfn, u32 nr)
  * Those with a bit of the GROUP_FRAMES frames from gfn on, which is aligned. They are
  * armed when flush_translations() has been everywhere.
  */
-static int rearm_group(u64 gfn, const unsigned long *bits, bool by_vmfunc)
+static __always_inline int rearm_group(u64 gfn, const unsigned long *bits, bool by_vmfunc)
 {
 	u64 gpa = gfn << PAGE_SHIFT, end = gpa + PMD_SIZE;
 	unsigned int first, last;
@@ -323,8 +323,8 @@ struct taking {
 };
 
 /* The group of EPT entries, one page table's, that holds the longs of the chunk from first on. */
-static void take_group(struct taking *t, struct set_chunk *chunk, u64 base, unsigned int first,
-		       unsigned long *words)
+static __always_inline void take_group(struct taking *t, struct set_chunk *chunk, u64 base,
+				       unsigned int first, unsigned long *words)
 {
 	DECLARE_BITMAP(group, GROUP_FRAMES) __aligned(64); /* as the VM function wants it */
 	unsigned long bits, unheard, users;

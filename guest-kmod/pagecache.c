@@ -200,20 +200,21 @@ static struct ooh_area *add_area(struct ooh_areas *a)
 	return &a->v[a->nr++];
 }
 
-#define SWAPPED 1ULL /* found: not in memory, but not nothing either */
+/* In pc->found: not in memory, but not nothing either; and that the slot stays as it is. */
+#define SWAPPED	  1ULL
+#define UNCHANGED 2ULL
 
 /*
- * Fills pc->found with what the page cache has for the pages from index on: entries for
- * slots, SWAPPED, or 0.
+ * Fills found with what the page cache has for the pages from index on: entries for slots,
+ * SWAPPED, or 0.
  */
-static void find_cached(struct ooh_pagecache *pc, struct address_space *mapping, pgoff_t index,
-			unsigned int nr)
+static void find_cached(u64 *found, struct address_space *mapping, pgoff_t index, unsigned int nr)
 {
 	XA_STATE(xas, &mapping->i_pages, index);
 	pgoff_t last = index + nr - 1, from, to;
 	void *entry;
 
-	memset(pc->found, 0, nr * sizeof(*pc->found));
+	memset(found, 0, nr * sizeof(*found));
 	rcu_read_lock();
 	xas_for_each(&xas, entry, last)
 	{
@@ -245,7 +246,7 @@ static void find_cached(struct ooh_pagecache *pc, struct address_space *mapping,
 			from = index;
 		}
 		for (to = min(to, last + 1); from < to; from++) {
-			pc->found[from - index] = val;
+			found[from - index] = val;
 			val += val == SWAPPED ? 0 : PAGE_SIZE;
 		}
 	}
@@ -272,47 +273,86 @@ struct fate {
 	bool outside; /* those that the cache does not have count as changed */
 };
 
-/* The slots of one leaf. */
-static int look_at_slots(struct look *look, struct ooh_leaf *leaf, struct vm_area_struct *vma,
-			 unsigned long addr, unsigned long end, const struct fate *fate)
+static bool has_entry(const struct ooh_leaf *leaf, unsigned int slot)
 {
-	unsigned int first = (addr - leaf->addr) >> PAGE_SHIFT, nr = (end - addr) >> PAGE_SHIFT, i;
+	u64 val = ooh_leaf_slot(leaf, slot);
+
+	return val && !ooh_absent(val);
+}
+
+/*
+ * Slots from ... last - 1 of a leaf, none of which has an entry. Leaves in found what they are
+ * to hold, or that they stay as they are. The number that change, or -errno
+ */
+static int look_at_run(struct look *look, const struct ooh_leaf *leaf, struct vm_area_struct *vma,
+		       unsigned int from, unsigned int last, const struct fate *fate)
+{
+	unsigned long addr = leaf->addr + from * PAGE_SIZE, pfn, prepared = ULONG_MAX;
 	u64 *found = look->pc->found;
-	int ret = 0;
+	int changed = 0, ret;
+	unsigned int i;
 
 	if (fate->follow)
-		find_cached(look->pc, vma->vm_file->f_mapping, linear_page_index(vma, addr), nr);
+		find_cached(found + from, vma->vm_file->f_mapping, linear_page_index(vma, addr),
+			    last - from);
 	else
-		memset(found, 0, nr * sizeof(*found));
-	for (i = 0; i < nr; i++) {
-		if (!ooh_absent(found[i]) || (i && found[i] == found[i - 1] + PAGE_SIZE &&
-					      found[i] & (PMD_SIZE - 1) & PAGE_MASK))
+		memset(found + from, 0, (last - from) * sizeof(*found));
+	for (i = from; i < last; i++, addr += PAGE_SIZE) {
+		u64 val = found[i];
+
+		if (val == SWAPPED || fate->span || (fate->outside && !val)) {
+			ret = add_span(&look->spans, addr, addr + PAGE_SIZE);
+			if (ret)
+				return ret;
+		}
+		found[i] = val == SWAPPED ? 0 : val;
+		if (found[i] == ooh_leaf_slot(leaf, i)) {
+			found[i] = UNCHANGED;
 			continue;
-		ret = ooh_rmap_prepare(pte_pfn(__pte(found[i])));
+		}
+		changed++;
+		pfn = pte_pfn(__pte(found[i]));
+		/* with its neighbours */
+		if (!found[i] || pfn / OOH_SLOTS == prepared)
+			continue;
+		prepared = pfn / OOH_SLOTS;
+		ret = ooh_rmap_prepare(pfn);
 		if (ret)
 			return ret;
 	}
-	mutex_lock(&ooh_rmap_lock);
-	ooh_rmap_make_room(OOH_SLOTS);
-	for (i = 0; i < nr; i++) {
-		u64 old = leaf->pte[first + i];
+	return changed;
+}
 
-		if (old && !ooh_absent(old)) {
-			/* it has an entry */
-			found[i] = OOH_ABSENT;
+/* Those slots from ... end - 1 of a leaf that have no entry. */
+static int look_at_slots(struct look *look, struct ooh_leaf *leaf, struct vm_area_struct *vma,
+			 unsigned int from, unsigned int end, const struct fate *fate)
+{
+	const u64 *found = look->pc->found;
+	unsigned int i, last;
+	int changed;
+
+	for (i = from; i < end; i = last) {
+		last = i + 1;
+		if (has_entry(leaf, i))
 			continue;
-		}
-		ooh_leaf_set_absent(leaf, first + i, found[i] == SWAPPED ? 0 : found[i]);
+		while (last < end && !has_entry(leaf, last))
+			last++;
+		changed = look_at_run(look, leaf, vma, i, last, fate);
+		if (changed < 0)
+			return changed;
+		if (!changed)
+			continue;
+		mutex_lock(&ooh_rmap_lock);
+		ooh_rmap_make_room(OOH_SLOTS);
+		for (; i < last; i++)
+			if (found[i] != UNCHANGED)
+				ooh_leaf_set_absent(leaf, i, found[i]);
+		mutex_unlock(&ooh_rmap_lock);
 	}
-	mutex_unlock(&ooh_rmap_lock);
 	/* for the next merge */
 	if (!leaf->absent && !leaf->pmd)
 		look->l->retiring = true;
-	for (i = 0; !ret && i < nr; i++, addr += PAGE_SIZE)
-		if (found[i] == SWAPPED || (fate->span && found[i] != OOH_ABSENT) ||
-		    (fate->outside && !found[i]))
-			ret = add_span(&look->spans, addr, addr + PAGE_SIZE);
-	return ret;
+	return 0;
 }
 
 /* Pages of an area, or of none (vma is NULL), all of the same fate. By what there is. */
@@ -343,7 +383,8 @@ static int look_at(struct look *look, struct vm_area_struct *vma, unsigned long 
 		leaf = known == addr ? l->v[look->at] : ooh_leaves_insert(l, look->at, base);
 		if (!leaf)
 			return -ENOMEM;
-		ret = look_at_slots(look, leaf, vma, addr, next, fate);
+		ret = look_at_slots(look, leaf, vma, (addr - base) >> PAGE_SHIFT,
+				    (next - base) >> PAGE_SHIFT, fate);
 		addr = next;
 		cond_resched();
 	}

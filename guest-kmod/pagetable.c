@@ -26,9 +26,8 @@
  */
 #define ENTRY_OUT _PAGE_RW
 
-/* In a slot: rmap.c has its frame. Not one of the bits above either: compares pass over it. */
-#define LINKED _PAGE_SOFTW2
-static_assert(!(LINKED & (ENTRY_BITS | ENTRY_OUT)));
+/* compares of slots with entries pass over it */
+static_assert(!(OOH_SLOT_LINKED & (ENTRY_BITS | ENTRY_OUT)));
 
 #define TRIES	 16 /* for page tables that change while they are looked at */
 #define TOGETHER 16 /* tables looked through in one section */
@@ -105,7 +104,7 @@ static void mark_slot(struct ooh_leaf *leaf, unsigned int slot)
 static bool set_slot(struct ooh_leaf *leaf, unsigned int slot, u64 val)
 {
 	ooh_node node = ooh_page_node(&leaf->users, slot);
-	u64 linked = leaf->pte[slot] & LINKED, old = leaf->pte[slot] & ~LINKED;
+	u64 linked = leaf->pte[slot] & OOH_SLOT_LINKED, old = ooh_leaf_slot(leaf, slot);
 
 	if (is_present(old) && is_present(val) && pfn_of(old) == pfn_of(val) &&
 	    is_ordinary(old) == is_ordinary(val)) {
@@ -129,7 +128,7 @@ static bool set_slot(struct ooh_leaf *leaf, unsigned int slot, u64 val)
 			__set_bit(slot, leaf->opaque);
 			leaf->nr_opaque++;
 		}
-		leaf->pte[slot] = val | (follow ? LINKED : 0);
+		leaf->pte[slot] = val | (follow ? OOH_SLOT_LINKED : 0);
 		leaf->absent += ooh_absent(val) - ooh_absent(old);
 		leaf->mapped += !!val - !!old;
 	}
@@ -139,8 +138,7 @@ static bool set_slot(struct ooh_leaf *leaf, unsigned int slot, u64 val)
 
 void ooh_leaf_set_absent(struct ooh_leaf *leaf, unsigned int slot, u64 val)
 {
-	if (val != (leaf->pte[slot] & ~LINKED))
-		set_slot(leaf, slot, val);
+	set_slot(leaf, slot, val);
 }
 
 /* Takes note of another entry above the leaf, whose page table's chunk is there. */
@@ -319,7 +317,7 @@ static void scan_block(struct scan *s, struct ooh_leaf *leaf, unsigned int first
 	unsigned int i;
 
 	for (i = first; i < first + OOH_BLOCK; i++) {
-		u64 old = leaf->pte[i] & ~LINKED, val = entry_bits(READ_ONCE(table[i]));
+		u64 old = ooh_leaf_slot(leaf, i), val = entry_bits(READ_ONCE(table[i]));
 
 		if (!val && ooh_absent(old))
 			continue;
@@ -347,7 +345,7 @@ static void scan_huge(struct scan *s, struct ooh_leaf *leaf)
 	unsigned int i;
 
 	for (i = 0; i < OOH_SLOTS; i++) {
-		u64 old = leaf->pte[i] & ~LINKED;
+		u64 old = ooh_leaf_slot(leaf, i);
 		u64 val = leaf->pmd ? (leaf->pmd & ~_PAGE_PSE) + ((u64)i << PAGE_SHIFT) : 0;
 
 		if (val != old && (val || !ooh_absent(old)))

@@ -38,6 +38,15 @@ static inline bool ooh_absent(u64 val)
 	return (val & OOH_ABSENT) == OOH_ABSENT;
 }
 
+/* In a slot, beside what its entry says: rmap.c has the frame. */
+#define OOH_SLOT_LINKED _PAGE_SOFTW2
+
+/* What a slot's entry says. 0: nothing is there */
+static inline u64 ooh_leaf_slot(const struct ooh_leaf *leaf, unsigned int slot)
+{
+	return leaf->pte[slot] & ~OOH_SLOT_LINKED;
+}
+
 /* The leaves of one address space, ascending by address. Its owner locks. */
 struct ooh_leaves {
 	struct mm_struct *mm;
@@ -65,7 +74,7 @@ u64 ooh_leaves_mapped(const struct ooh_leaves *l);
 
 /* For the page cache. NULL: no memory. It becomes l->v[at]. */
 struct ooh_leaf *ooh_leaves_insert(struct ooh_leaves *l, size_t at, unsigned long addr);
-/* With ooh_rmap_lock, room in the queue, and the frame prepared. 0: nothing is there */
+/* With ooh_rmap_lock, room in the queue, and the frame prepared. */
 void ooh_leaf_set_absent(struct ooh_leaf *leaf, unsigned int slot, u64 val);
 
 #endif /* OOH_PAGETABLE_H */

@@ -318,13 +318,11 @@ void ooh_rmap_rearm_all(void)
 	ooh_rmap_flush();
 }
 
-/* A write to the frame was logged: each of its users hears of it. False: it has none. */
-static __always_inline bool frame_written(unsigned long pfn)
+/* A frame was written: each of its users hears of it. False: it has none. */
+static __always_inline bool users_hear(ooh_node node)
 {
-	struct chunk *chunk = chunk_of(pfn);
-	ooh_node node, next;
+	ooh_node next;
 
-	node = likely(chunk) ? chunk->first_user[in_chunk(pfn)] : 0;
 	if (!node) {
 		ooh_counters.foreign++;
 		return false;
@@ -348,6 +346,13 @@ static __always_inline bool frame_written(unsigned long pfn)
 	return true;
 }
 
+static __always_inline bool frame_written(unsigned long pfn)
+{
+	const struct chunk *chunk = chunk_of(pfn);
+
+	return users_hear(likely(chunk) ? chunk->first_user[in_chunk(pfn)] : 0);
+}
+
 static void frames_written(const u64 *gpas, u64 nr)
 {
 	for (; nr; nr--)
@@ -356,10 +361,12 @@ static void frames_written(const u64 *gpas, u64 nr)
 
 static unsigned long bits_written(unsigned long pfn, unsigned long bits)
 {
+	/* they are neighbours within a long */
+	const struct chunk *chunk = chunk_of(pfn);
 	unsigned long users = 0;
 
 	for (; bits; bits &= bits - 1)
-		if (frame_written(pfn + __ffs(bits)))
+		if (users_hear(chunk ? chunk->first_user[in_chunk(pfn) + __ffs(bits)] : 0))
 			users |= bits & -bits;
 	return users;
 }

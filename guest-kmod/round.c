@@ -19,7 +19,7 @@
 #include "round.h"
 #include "trace.h"
 
-#define BATCH	   128 /* ranges copied to user space at once */
+#define BATCH	   512 /* ranges copied to user space at once */
 #define SWEEP_SECS 1   /* so often the memory of what has exited is let go */
 
 struct ooh_rounds {
@@ -369,19 +369,17 @@ static void begin_batch(struct output *out)
 {
 	struct ooh_range *b = out->r->batch;
 
-	/* before the first */
-	b->end = 0;
+	/* before the first: none begins where this ends */
+	b->end = 1;
 	out->last = b;
 	out->end = b + min_t(u32, BATCH, out->len - out->nr);
 }
 
 static int flush_output(struct output *out)
 {
-	struct ooh_range *b = out->r->batch + 1, *i;
+	struct ooh_range *b = out->r->batch + 1;
 	u32 n = out->last - out->r->batch;
 
-	for (i = b; i < b + n; i++)
-		out->pages += (i->end - i->start) >> PAGE_SHIFT;
 	if (n && copy_to_user(out->vec + out->nr, b, sizeof(*b) * n))
 		return -EFAULT;
 	out->nr += n;
@@ -398,8 +396,10 @@ static int put_range(struct output *out, unsigned long start, unsigned long end)
 	int ret;
 
 	if (last->end >= start && start) {
-		if (last->end < end)
+		if (last->end < end) {
+			out->pages += (end - last->end) >> PAGE_SHIFT;
 			last->end = end;
+		}
 		return 0;
 	}
 	if (unlikely(last == out->end)) {
@@ -417,6 +417,7 @@ static int put_range(struct output *out, unsigned long start, unsigned long end)
 	last->start = start;
 	last->end = end;
 	out->last = last;
+	out->pages += (end - start) >> PAGE_SHIFT;
 	return 0;
 }
 
@@ -438,6 +439,40 @@ static int put_spans(struct output *out, unsigned long addr, unsigned long from,
 		out->next_span = out->span == out->last_span ? ULONG_MAX : out->span->start;
 	}
 	return ret;
+}
+
+/*
+ * The pages of a whole leaf that are in the report, with no span among them. Most of what a
+ * report costs is here. False: there may be no room for all of them, and nothing was done.
+ */
+static bool put_whole_leaf(struct output *out, const struct ooh_leaf *leaf)
+{
+	struct ooh_range *last = out->last;
+	unsigned long addr = leaf->addr, left;
+	unsigned int w, pages = 0;
+
+	/* between two ranges there is a page that is in none */
+	if (out->end - last < OOH_SLOTS / 2)
+		return false;
+	for (w = 0; w < OOH_SLOTS / BITS_PER_LONG; w++, addr += BITS_PER_LONG * PAGE_SIZE) {
+		left = leaf->report[w];
+		if (!left)
+			continue;
+		pages += hweight_long(left);
+		do {
+			/* the lowest run of them: adding its lowest bit makes it carry */
+			unsigned long carried = left + (left & -left);
+			unsigned long start = addr + __ffs(left) * PAGE_SIZE;
+
+			if (last->end != start)
+				(++last)->start = start;
+			last->end = addr + (carried ? __ffs(carried) : BITS_PER_LONG) * PAGE_SIZE;
+			left &= carried;
+		} while (left);
+	}
+	out->last = last;
+	out->pages += pages;
+	return true;
 }
 
 /* The pages of a leaf that are in the report, of slots from ... last - 1. */
@@ -519,6 +554,17 @@ static int fill_vector(struct ooh_rounds *r, struct ooh_collect *c)
 		if (!leaf->dirty || leaf->addr + PMD_SIZE <= c->start)
 			continue;
 		cond_resched();
+		if (c->start <= leaf->addr && end - leaf->addr >= PMD_SIZE &&
+		    out.next_span >= leaf->addr + PMD_SIZE && out.last->end <= leaf->addr) {
+			if (put_whole_leaf(&out, leaf))
+				continue;
+			ret = flush_output(&out);
+			if (ret)
+				return ret;
+			begin_batch(&out);
+			if (put_whole_leaf(&out, leaf))
+				continue;
+		}
 		ret = put_leaf(&out, leaf, first_slot(leaf, c->start), slots_end(leaf, end),
 			       c->start, end);
 	}
