@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The guest's memory grows and shrinks while its processes are tracked: xl mem-set, in dom0. The machine starts
+anew after each test, as what was plugged stays in the guest's map."""
+
+import json
+
+import pytest
+from conftest import LOGS
+from hard import soaking
+
+TESTS = "/usr/lib/ooh/tests"
+GROW = "xl mem-max guest 1408 && xl mem-set guest 1408"
+
+# Memory that the guest did not have at its start, and memory that is taken and given back
+COME_AND_GO = """xl mem-max guest 1408; (n=0; while :; do for m in 1408 1200; do xl mem-set guest $m && n=$((n+1))
+    echo $n >/tmp/sets; sleep 2; done; done) & cat >/dev/null; kill $!; wait; cat /tmp/sets"""
+
+pytestmark = pytest.mark.timeout(1800)
+
+
+@pytest.fixture
+def fresh(vm):
+    vm.down()
+    vm.up()
+    yield vm
+    vm.down()
+
+
+def verified(m, log, way, rounds):
+    out = m.good(f"ooh verify --json -b {log} -n {rounds} -i 50 -- {TESTS}/changers {way} >doc; s=$?; "
+                 "[ $s -le 1 ] && cat doc")
+    doc = json.loads(out)
+    assert doc["total"]["missed"] == 0 < doc["total"]["changed"]
+    assert not any(r["all_dirty"] for r in doc["rounds"][1:])
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_memory_is_plugged(fresh, log):
+    """It comes after the module and after the tracker; then processes that begin in it."""
+    with fresh.dom0_meanwhile(f"sleep 1; {GROW} && cat >/dev/null"):
+        r = fresh.exec("env", f"OOH_TESTED={log}", f"{TESTS}/plugged", timeout=300)
+    print(r.stdout, r.stderr)
+    assert r.returncode == 0, r.stdout
+    verified(fresh, log, "map", 4)
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_memory_comes_and_goes(fresh, log):
+    """What the balloon took and gave back has other frames behind it: none of them is silent."""
+    script = ("n=0; while :; do for m in 1000 1280; do xl mem-set guest $m && n=$((n+1)); echo $n >/tmp/sets; "
+              "sleep 1; done; done & cat >/dev/null; kill $!; wait; cat /tmp/sets")
+    with fresh.dom0_meanwhile(script) as sets:
+        for way in ("map", "huge"):
+            verified(fresh, log, way, 12)
+    assert int(sets[0]) > 1
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_a_hard_process_meanwhile(fresh, log):
+    """The generator of hard processes, in what is plugged, too."""
+    result = soaking.Result("default", log, asked=["plugged", "plugged-store"])
+    with soaking.prepared(fresh), fresh.dom0_meanwhile(COME_AND_GO) as sets:
+        assert not soaking.run(fresh, result, 15_000, seed=4)
+    print(soaking.kinds_table(result))
+    assert result.sum["missed"] == 0 < result.sum["changed"] and result.ops == 15_000
+    # at most the rounds in which plugged memory was first seen
+    assert result.all_dirty <= 2 < result.rounds
+    assert result.kinds["plugged"]["done"] > 0 and result.kinds["plugged-store"]["done"] > 0
+    assert int(sets[0]) > 1
