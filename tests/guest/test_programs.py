@@ -14,7 +14,7 @@ ELSEWHERE = {"burst", "criu_tip", "faultfd", "mapcost", "memsum", "migrating", "
 # they go through the backends themselves
 ALL_AT_ONCE = {"backends", "closed", "exec_same", "leader", "self"}
 # they need a disk: tests/hard/prepare
-ON_DISK = {"coarse": ["coarse", "vfat"]}
+ON_DISK = {"coarse": ["coarse", "vfat"], "device": ["hard"]}
 ELSEWHERE |= ON_DISK.keys()
 PROGRAMS = sorted({p.stem for p in HERE.glob("*.c")} - ELSEWHERE)
 
@@ -50,7 +50,7 @@ def disks(module, vm):
 @pytest.mark.parametrize("log", LOGS)
 def test_program_with_a_disk(disks, log, program):
     for disk in ON_DISK[program]:
-        r = disks.exec("env", f"OOH_TESTED={log}", f"OOH_DIR=/mnt/{disk}",
+        r = disks.exec("env", f"OOH_TESTED={log}", f"OOH_DIR=/mnt/{disk}", "OOH_DEVICE=/dev/ram3",
                        f"/usr/lib/ooh/tests/{program}")
         print(disk, r.stdout, r.stderr, sep="\n")
         assert r.returncode == 0 and "ok:" in r.stdout, disk
