@@ -63,6 +63,16 @@ void machine_prepare(void)
 		fclose(f);
 }
 
+static size_t present_in_all(struct worker *w)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < PLACES; i++)
+		if (w->region[i].at)
+			n += present_in(w, &w->region[i]);
+	return n;
+}
+
 /*
  * The group's memory is cut, whose pages ever: then pages are needed at the limit, and each
  * takes another's place.
@@ -79,13 +89,13 @@ static int op_squeeze(struct worker *w, struct rng *r)
 		return -EPERM;
 	pthread_mutex_lock(&lock);
 	sweep(reg, draw(r));
-	before = present_in(w, reg);
+	before = present_in_all(w);
 	snprintf(text, sizeof(text), "%lu", (1 + below(r, 4)) << 20);
 	rc = put("memory.reclaim", text);
-	/* EAGAIN: not as much as that */
-	if (rc == -EAGAIN)
+	/* not as much as that, or a tracker stopped us meanwhile */
+	if (rc == -EAGAIN || rc == -EINTR)
 		rc = DONE;
-	if (!rc && present_in(w, reg) == before)
+	if (!rc && present_in_all(w) >= before)
 		rc = VAIN;
 	snprintf(text, sizeof(text), "%lu", in_use() + ROOM);
 	if (!put("memory.max", text)) {
@@ -122,7 +132,7 @@ static int op_plugged_store(struct worker *w, struct rng *r)
 }
 
 const struct kind machine_kinds[] = {
-	{ "squeeze", 10, op_squeeze },
+	{ "squeeze", 40, op_squeeze },
 	{ "plugged", 0, op_plugged },
 	{ "plugged-store", 0, op_plugged_store },
 	{ 0 },
