@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * roomy GIB: reserves so much address space, as runtimes of languages and sanitizers do, writes
- * to 500 pages of it, far from each other, and goes on with one. Not a test by itself.
+ * to 500 pages of it, far from each other, and goes on with 100 of them a second, one after
+ * the other. Not a test by itself.
  */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#define PAGES 500
 
 int main(int argc, char **argv)
 {
@@ -20,12 +23,14 @@ int main(int argc, char **argv)
 		perror("mmap");
 		return 2;
 	}
-	for (size_t i = 0; i < 500; i++)
-		place[size / 500 * i] = 1;
+	/* a huge page each would be more than there is */
+	madvise(place, size, MADV_NOHUGEPAGE);
+	for (size_t i = 0; i < PAGES; i++)
+		place[size / PAGES * i] = 1;
 	puts("ready");
 	fclose(stdout);
-	for (;;) {
-		place[size / 2]++;
+	for (size_t i = 0;; i++) {
+		place[size / PAGES * (i % PAGES)]++;
 		usleep(10000);
 	}
 }
