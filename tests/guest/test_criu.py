@@ -8,7 +8,7 @@ import sys
 import tarfile
 
 import pytest
-from conftest import LOGS, LONG, TOP
+from conftest import LOGS, TOP
 
 sys.path.insert(0, str(TOP / "demo"))
 import criustats  # noqa: E402
