@@ -402,6 +402,11 @@ int ooh_rmap_drain(u32 *reasons)
 
 	if (!ooh_log)
 		return -ENODEV;
+	/*
+	 * A log may arm only those again that have users. One that lost its last user, and whose
+	 * forgetting is still in the queue, would count as armed when it gets another.
+	 */
+	ooh_rmap_flush();
 	ret = ooh_log->drain(&sink, reasons);
 	if (ret)
 		return ret;
