@@ -69,8 +69,9 @@ struct look {
 	struct ooh_leaves *l;
 	struct ooh_areas now;
 	struct ooh_spans spans; /* found in this pass */
-	size_t at;		/* the leaf to go on with */
-	size_t old;		/* the area of the round before */
+	struct ooh_spans swapped;
+	size_t at;  /* the leaf to go on with */
+	size_t old; /* the area of the round before */
 	u64 time;
 	int clock_sets;
 };
@@ -300,6 +301,11 @@ static int look_at_run(struct look *look, const struct ooh_leaf *leaf, struct vm
 	for (i = from; i < last; i++, addr += PAGE_SIZE) {
 		u64 val = found[i];
 
+		if (val == SWAPPED) {
+			ret = add_span(&look->swapped, addr, addr + PAGE_SIZE);
+			if (ret)
+				return ret;
+		}
 		if (val == SWAPPED || fate->span || (fate->outside && !val)) {
 			ret = add_span(&look->spans, addr, addr + PAGE_SIZE);
 			if (ret)
@@ -548,14 +554,20 @@ int ooh_pagecache_update(struct ooh_pagecache *pc, struct ooh_leaves *l)
 	ret = look_at_all(&look);
 	if (!ret)
 		ret = merge_spans(&pc->pending, &look.spans);
+	/* it may be a hole by now, which looks as if there had been nothing */
+	if (!ret)
+		ret = merge_spans(&pc->pending, &pc->swapped);
 	kvfree(look.spans.v);
 	if (ret) {
 		/* the next look compares with what this one compared with */
 		kvfree(look.now.v);
+		kvfree(look.swapped.v);
 		return ret;
 	}
 	kvfree(pc->areas.v);
 	pc->areas = look.now;
+	kvfree(pc->swapped.v);
+	pc->swapped = look.swapped;
 	return 0;
 }
 
@@ -611,6 +623,7 @@ void ooh_pagecache_free(struct ooh_pagecache *pc)
 {
 	kvfree(pc->areas.v);
 	kvfree(pc->pending.v);
+	kvfree(pc->swapped.v);
 	kfree(pc->found);
 }
 

@@ -14,7 +14,7 @@ ELSEWHERE = {"burst", "criu_tip", "faultfd", "mapcost", "memsum", "migrating", "
 # they go through the backends themselves
 ALL_AT_ONCE = {"backends", "closed", "exec_same", "leader", "self"}
 # they need a disk: tests/hard/prepare
-ON_DISK = {"coarse": ["coarse", "vfat"], "device": ["hard"]}
+ON_DISK = {"coarse": ["coarse", "vfat"], "device": ["hard"], "swapped": ["hard"]}
 ELSEWHERE |= ON_DISK.keys()
 PROGRAMS = sorted({p.stem for p in HERE.glob("*.c")} - ELSEWHERE)
 

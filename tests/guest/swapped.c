@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Description: shared memory that is in swap and becomes a hole, without having been swapped
+ * in again, is reported: neither page table nor page cache has anything of it, before or
+ * after. $OOH_DIR is where a swap file may lie.
+ */
+#include <sys/swap.h>
+
+#include "tracker.h"
+
+#define NR 64UL
+
+static char name[200];
+
+static void swap_on(void)
+{
+	char command[500];
+
+	snprintf(name, sizeof(name), "%s/swapped", getenv("OOH_DIR") ?: "/var/tmp");
+	snprintf(command, sizeof(command),
+		 "dd if=/dev/zero of=%s bs=1M count=8 2>/dev/null && chmod 600 %s && mkswap %s "
+		 ">/dev/null",
+		 name, name, name);
+	if (system(command) || swapon(name, 0))
+		error(name);
+}
+
+static bool page_out(char *p)
+{
+	unsigned char there = 1;
+
+	for (int i = 0; i < 200 && there & 1; i++) {
+		madvise(p, PAGE, MADV_PAGEOUT);
+		usleep(10000);
+		if (mincore(p, PAGE, &there))
+			error("mincore");
+	}
+	return !(there & 1);
+}
+
+int main(void)
+{
+	int fd = memfd_create("swapped", MFD_CLOEXEC), t;
+	struct round r = { 0 };
+	char *p;
+
+	if (fd < 0 || ftruncate(fd, NR * PAGE))
+		error("memfd");
+	swap_on();
+	/* a page table of its own */
+	p = mmap((void *)0x220000000000UL, NR * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		error("mmap");
+	p[3 * PAGE] = 1;
+	p[5 * PAGE] = 1;
+	t = tracker_of(getpid());
+	check(page_out(p + 3 * PAGE) && page_out(p + 5 * PAGE), "two pages are in swap");
+	collect(t, &r);
+	check(reported(&r, p + 3 * PAGE), "one of them is reported");
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 3 * PAGE, PAGE))
+		error("fallocate");
+	collect(t, &r);
+	check(reported(&r, p + 3 * PAGE), "it has become a hole, and is reported");
+	collect(t, &r);
+	check(!reported(&r, p + 3 * PAGE), "but once");
+	check(reported(&r, p + 5 * PAGE), "the other one is reported as long as it is in swap");
+	check(p[3 * PAGE] == 0 && p[5 * PAGE] == 1, "their content is what it should be");
+	close(t);
+	munmap(p, NR * PAGE);
+	close(fd);
+	if (swapoff(name) || unlink(name))
+		error(name);
+	return verdict();
+}
