@@ -612,7 +612,10 @@ int ooh_rounds_collect(struct ooh_rounds *r, struct ooh_collect *c)
 
 	if (!ooh_rounds_attached(r))
 		return -ENOTCONN;
-	ret = goes_on ? ooh_pagecache_room(&r->cache) : end_round(r);
+	if (!goes_on)
+		ret = end_round(r);
+	else
+		ret = ooh_rounds_over(r) ? -ESRCH : ooh_pagecache_room(&r->cache);
 	if (!ret)
 		ret = fill_vector(r, c);
 	if (ret)
