@@ -30,6 +30,16 @@ struct ooh_upper {
 	u64 *entries;
 };
 
+/*
+ * Could it lead to a table? Kernels up to 6.12 free the tables of guests after an interrupt on
+ * the CPUs that use the address space, of which this one need not be: a table may be anything by
+ * now. What is read there is of no use then, and the next round finds a change.
+ */
+static bool table_at(u64 entry)
+{
+	return pfn_valid((entry & PTE_PFN_MASK) >> PAGE_SHIFT);
+}
+
 /* What a pmd maps; 0: nothing. Swap and migration entries map nothing now. */
 static u64 pmd_bits(pmd_t pmd)
 {
@@ -38,7 +48,7 @@ static u64 pmd_bits(pmd_t pmd)
 	if (pmd_none(pmd) || !pmd_present(pmd))
 		return 0;
 	if (!pmd_leaf(pmd))
-		return (val & PTE_PFN_MASK) | _PAGE_PRESENT;
+		return table_at(val) ? (val & PTE_PFN_MASK) | _PAGE_PRESENT : 0;
 	return (pmd_pfn(pmd) << PAGE_SHIFT) | _PAGE_PRESENT | _PAGE_PSE | (val & _PAGE_SPECIAL);
 }
 
@@ -51,23 +61,23 @@ static u64 pud_bits(pud_t pud, unsigned int i)
 /* The pud over addr, or NULL. Interrupts are off. */
 static pud_t *pud_of(struct mm_struct *mm, unsigned long addr, unsigned long *skip)
 {
-	pgd_t *pgd = pgd_offset(mm, addr);
-	p4d_t *p4d;
+	pgd_t *pgdp = pgd_offset(mm, addr), pgd = READ_ONCE(*pgdp);
+	p4d_t p4d;
 
 	*skip = PGDIR_SIZE;
-	if (pgd_none(READ_ONCE(*pgd)))
+	if (pgd_none(pgd) || !table_at(pgd_val(pgd)))
 		return NULL;
-	p4d = p4d_offset(pgd, addr);
+	p4d = READ_ONCE(*p4d_offset_lockless(pgdp, pgd, addr));
 	*skip = P4D_SIZE;
-	if (p4d_none(READ_ONCE(*p4d)))
+	if (p4d_none(p4d) || !table_at(p4d_val(p4d)))
 		return NULL;
 	*skip = PUD_SIZE;
-	return pud_offset(p4d, addr);
+	return pud_offset(&p4d, addr);
 }
 
 static bool pud_used(pud_t pud)
 {
-	return !pud_none(pud) && pud_present(pud);
+	return !pud_none(pud) && pud_present(pud) && (pud_leaf(pud) || table_at(pud_val(pud)));
 }
 
 struct ooh_pmd_page ooh_pmd_page(struct mm_struct *mm, unsigned long addr)
