@@ -16,7 +16,7 @@
  * What matters of an entry: where it points and whether it is there. Accessed
  * and dirty flags change without a meaning here.
  */
-#define ENTRY_BITS (PTE_PFN_MASK | _PAGE_PRESENT | _PAGE_PROTNONE | _PAGE_SPECIAL)
+#define ENTRY_BITS (PTE_PFN_MASK | _PAGE_PRESENT | _PAGE_PROTNONE | _PAGE_SPECIAL | OOH_PAGE_DEVMAP)
 
 /*
  * Content without a frame: swapped out, or on its way to another frame. Which
@@ -61,7 +61,7 @@ static u64 entry_bits(u64 entry)
 /* There and of the system's memory: not the zero page, nor a device's. */
 static bool is_ordinary(u64 entry)
 {
-	return is_present(entry) && !(entry & _PAGE_SPECIAL);
+	return is_present(entry) && (!(entry & _PAGE_SPECIAL) || entry & OOH_PAGE_DEVMAP);
 }
 
 /*

@@ -70,6 +70,13 @@ static inline int ooh_mmap_read_lock_interruptible(struct mm_struct *mm)
 	return down_read_interruptible(&mm->mmap_lock);
 }
 
+/* Marks entries of pages of a DAX device that have a struct page, beside _PAGE_SPECIAL. */
+#ifdef _PAGE_DEVMAP
+#define OOH_PAGE_DEVMAP _PAGE_DEVMAP
+#else
+#define OOH_PAGE_DEVMAP 0ULL
+#endif
+
 /*
  * Whether huge pages lie in their page cache by their number among small pages. Before,
  * they had numbers of their own, and pages without an entry count as changed.
