@@ -443,8 +443,11 @@ static int log_down(unsigned int cpu)
 	WRITE_ONCE(log->on, false);
 	op.u.log.vcpu = xen_vcpu_nr(cpu);
 	ret = ooh_spml_op(&op);
-	if (ret && ret != -ENODEV)
+	if (ret && ret != -ENODEV) {
 		pr_warn("Xen did not let go of the log of CPU %u: %d\n", cpu, ret);
+		/* nobody is going to read what it holds */
+		WRITE_ONCE(lost, true);
+	}
 	return 0;
 }
 
@@ -523,6 +526,8 @@ static int epml_prepare(unsigned long nr)
 static void epml_stop(void)
 {
 	cpuhp_remove_state(hp_state);
+	/* interrupts that found a log on the way */
+	kick_all_cpus_sync();
 	/* no CPU adds to it any more */
 	take_set(&ooh_spml_nobody);
 	free_set();
