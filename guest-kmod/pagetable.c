@@ -29,8 +29,9 @@
 /* compares of slots with entries pass over it */
 static_assert(!(OOH_SLOT_LINKED & (ENTRY_BITS | ENTRY_OUT)));
 
-#define TRIES	 16 /* for page tables that change while they are looked at */
-#define TOGETHER 16 /* tables looked through in one section */
+#define TRIES	 16  /* for page tables that change while they are looked at */
+#define TOGETHER 16  /* tables looked through in one section, */
+#define PASSED	 512 /* and passed over */
 
 static bool is_huge(u64 pmd)
 {
@@ -58,7 +59,7 @@ static u64 entry_bits(u64 entry)
 	return pte_none(__pte(entry)) || ooh_pte_marker(__pte(entry)) ? 0 : ENTRY_OUT;
 }
 
-/* There and of the system's memory: not the zero page, nor a device's. */
+/* There, with a struct page: not the zero page, nor a device's without one. */
 static bool is_ordinary(u64 entry)
 {
 	return is_present(entry) && (!(entry & _PAGE_SPECIAL) || entry & OOH_PAGE_DEVMAP);
@@ -230,6 +231,10 @@ static int merge_leaves(struct ooh_leaves *l)
 		unsigned long addr = pmd < end ? pmd->addr : ULONG_MAX;
 
 		cond_resched();
+		if (fatal_signal_pending(current)) {
+			ret = -EINTR;
+			break;
+		}
 		if (i < l->nr && l->v[i]->addr < addr) {
 			leaf = l->v[i++];
 			/* kept until it is known that its pages are gone and reported */
@@ -258,7 +263,7 @@ static int merge_leaves(struct ooh_leaves *l)
 			ret = change_leaf_pmd(leaf, pmd->val);
 		pmd++;
 	}
-	/* no memory: keep the others, the caller gives up */
+	/* no memory, or killed: keep the others, the caller gives up */
 	while (i < l->nr)
 		merged[nr++] = l->v[i++];
 	kvfree(l->v);
@@ -362,12 +367,12 @@ static size_t scan_some(struct scan *s, size_t i)
 	struct ooh_leaves *l = s->l;
 	struct ooh_pmd_page page = { .addr = 1 };
 	int how = ooh_entries_begin();
-	unsigned int n = 0;
+	unsigned int n = 0, seen = 0;
 	bool changed = false;
 	unsigned long flags;
 
 	local_irq_save(flags);
-	for (; i < l->nr && n < TOGETHER && !changed; i++) {
+	for (; i < l->nr && n < TOGETHER && seen < PASSED && !changed; i++, seen++) {
 		struct ooh_leaf *leaf = l->v[i];
 
 		if (!leaf->users.table_written)
@@ -410,6 +415,8 @@ static int scan_leaves(struct ooh_leaves *l)
 			i++;
 			continue;
 		}
+		if (fatal_signal_pending(current))
+			return -EINTR;
 		mutex_lock(&ooh_rmap_lock);
 		ooh_rmap_make_room(OOH_SLOTS);
 		i = scan_some(&s, i);

@@ -551,9 +551,9 @@ static int fill_vector(struct ooh_rounds *r, struct ooh_collect *c)
 	for (i = 0; !ret && i < r->leaves.nr && r->leaves.v[i]->addr < end; i++) {
 		struct ooh_leaf *leaf = r->leaves.v[i];
 
+		cond_resched();
 		if (!leaf->dirty || leaf->addr + PMD_SIZE <= c->start)
 			continue;
-		cond_resched();
 		if (c->start <= leaf->addr && end - leaf->addr >= PMD_SIZE &&
 		    out.next_span >= leaf->addr + PMD_SIZE && out.last->end <= leaf->addr) {
 			if (put_whole_leaf(&out, leaf))
@@ -588,6 +588,7 @@ void ooh_rounds_reported(struct ooh_rounds *r, const struct ooh_collect *c)
 		struct ooh_leaf *leaf = r->leaves.v[i];
 		unsigned int from = first_slot(leaf, c->start), end = slots_end(leaf, r->end);
 
+		cond_resched();
 		if (!leaf->dirty || leaf->addr + PMD_SIZE <= c->start)
 			continue;
 		if (from == 0 && end == OOH_SLOTS) {
