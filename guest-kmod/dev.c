@@ -62,9 +62,12 @@ static void look_for_waiters(struct work_struct *work)
 		return;
 	/* once a round: edge-triggered waiters take each wakeup for news */
 	if (mask && (f->told != rounds + 1 || mask & EPOLLHUP)) {
-		f->told = rounds + 1;
+		WRITE_ONCE(f->told, rounds + 1);
 		wake_up_poll(&f->wait, mask);
 	}
+	/* it was, and is not any more: the next time is news */
+	if (!mask)
+		WRITE_ONCE(f->told, 0);
 	if (!(mask & EPOLLHUP))
 		schedule_delayed_work(&f->look, msecs_to_jiffies(LOOK_MS));
 }
@@ -76,6 +79,8 @@ static __poll_t ooh_poll(struct file *file, struct poll_table_struct *pt)
 
 	poll_wait(file, &f->wait, pt);
 	mask = poll_state(f);
+	if (!mask)
+		WRITE_ONCE(f->told, 0);
 	/* also when readable now: an edge-triggered waiter stays for the next time */
 	if (!(mask & EPOLLHUP))
 		schedule_delayed_work(&f->look, msecs_to_jiffies(LOOK_MS));
