@@ -297,22 +297,6 @@ static void compare(uint64_t page)
 		       m ? m->name : "");
 }
 
-/* What went: private memory that is not there reads as zeros. */
-static void compare_absent(void)
-{
-	size_t i;
-
-	for (i = 0; i < room; i++) {
-		const struct mapping *m;
-
-		if (!copies[i].page || !copies[i].data)
-			continue;
-		m = mapping_of(copies[i].page);
-		if (m && !m->file && !is_there(copies[i].page))
-			compare(copies[i].page);
-	}
-}
-
 static double now(void)
 {
 	struct timespec t;
@@ -427,7 +411,6 @@ int main(int argc, char **argv)
 	printf("%s:", ooh_backend_name(t));
 	ooh_close(t);
 	each_page(compare);
-	compare_absent();
 	printf(" %lu rounds, %lu all dirty, %lu pages reported, %lu compared, %lu lost\n", rounds,
 	       all_dirty, pages_reported, compared, lost);
 	kill(-pid, SIGKILL);
