@@ -82,6 +82,7 @@ static void device(pid_t pid, int to, int from)
 	struct round r = { 0 };
 	struct ooh_info info = { .size = sizeof(info) };
 	struct ooh_lowat mark = { .size = sizeof(mark) };
+	struct ooh_collect c = { .size = sizeof(c) };
 	int fd = tracker_open(), other, ep;
 
 	check(readable(fd, 0) == POLLERR, "not attached: POLLERR");
@@ -145,8 +146,32 @@ static void device(pid_t pid, int to, int from)
 		collect(fd, &r);
 	}
 	close(ep);
+	/* who waits from before the attach was told of an error, and is told of records, too */
+	other = tracker_open();
+	set_mark(other, MARK);
+	event.events = EPOLLIN | EPOLLET;
+	ep = epoll_create1(EPOLL_CLOEXEC);
+	if (ep < 0 || epoll_ctl(ep, EPOLL_CTL_ADD, other, &event))
+		error("epoll");
+	check(epoll_wait(ep, &event, 1, 1000) == 1 && event.events & EPOLLERR,
+	      "epoll, not attached: an error");
+	usleep(100000);
+	errno = try_attach(other, pid);
+	if (errno)
+		error("OOH_IOC_ATTACH");
+	check(!epoll_wait(ep, &event, 1, 60), "attached: nothing yet");
+	ask(to, from, 'W');
+	check(epoll_wait(ep, &event, 1, 10000) == 1 && event.events == EPOLLIN,
+	      "then an event, in its first round");
+	close(ep);
+	close(other);
+
+	ask(to, from, 's');
+	check(!ioctl(fd, OOH_IOC_COLLECT, &c) && c.flags & OOH_F_MORE, "no room: more");
 	ask(to, from, 'e');
 	check(readable(fd, 5000) & POLLHUP, "another program: POLLHUP");
+	c.flags = OOH_COLLECT_CONTINUE;
+	check(ioctl(fd, OOH_IOC_COLLECT, &c) && errno == ESRCH, "which ends what went on");
 	check(try_collect(fd, &r) == ESRCH && readable(fd, 0) & POLLHUP, "and so it stays");
 	close(fd);
 }
