@@ -1,15 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Description: a page of its own, for tests that watch one frame. Prints the
- * frame's number, then writes to it once for each SIGUSR1.
+ * frame's number, then writes to it once for each SIGUSR1. It lies in a huge page of its
+ * own, so that nobody else writes to what Xen may map as one superpage.
  */
 #include <signal.h>
 #include <stdint.h>
 #include "tracker.h"
 
+#define HUGE (2UL << 20)
+
+static char *in_a_huge_page(void)
+{
+	char *p = mmap(NULL, 2 * HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		error("mmap");
+	p = (char *)(((uintptr_t)p + HUGE - 1) & ~(HUGE - 1));
+	/* no huge page is no error: the page will do */
+	madvise(p, HUGE, MADV_HUGEPAGE);
+	p += 100 * PAGE;
+	*p = 1;
+	return p;
+}
+
 int main(void)
 {
-	volatile char *p = touched(1);
+	volatile char *p = in_a_huge_page();
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC), sig;
 	uint64_t word;
 	sigset_t set;
