@@ -17,14 +17,6 @@ static char *area;
 static int files[FILES], pair[2];
 static struct stat before[FILES];
 
-static bool in(const struct ooh_range *v, ssize_t n, const volatile char *p)
-{
-	for (ssize_t i = 0; i < n; i++)
-		if (v[i].start <= (unsigned long)p && (unsigned long)p < v[i].end)
-			return true;
-	return false;
-}
-
 /* Files and a pair of sockets, on the lowest numbers there are. */
 static void take_numbers(void)
 {
@@ -74,12 +66,13 @@ static void try_backend(const char *name)
 	take_numbers();
 	area[3 * PAGE]++;
 	n = ooh_collect(t, 0, &v, &flags);
-	check(n > 0 && (flags & OOH_ALL_DIRTY) && in(v, n, area + 3 * PAGE),
+	check(n > 0 && (flags & OOH_ALL_DIRTY) && in_ranges(v, n, area + 3 * PAGE),
 	      "%s: everything is dirty once: %zd, %s", name, n, ooh_reason(t));
 	untouched(name, "after a collect");
 	area[5 * PAGE]++;
 	n = ooh_collect(t, 0, &v, &flags);
-	check(n > 0 && !flags && in(v, n, area + 5 * PAGE) && !in(v, n, area + 7 * PAGE),
+	check(n > 0 && !flags && in_ranges(v, n, area + 5 * PAGE) &&
+		      !in_ranges(v, n, area + 7 * PAGE),
 	      "%s: then what was written: %zd, flags %#x", name, n, flags);
 	ooh_close(t);
 	untouched(name, "after the end");

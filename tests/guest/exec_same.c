@@ -18,14 +18,6 @@ static const char *const backends[] = { "epml", "spml", "pagemap-scan", "uffd-wp
 #define NR   64UL
 #define AREA ((char *)0x100000000000UL)
 
-static bool in(const struct ooh_range *v, ssize_t n, const char *p)
-{
-	for (ssize_t i = 0; i < n; i++)
-		if (v[i].start <= (unsigned long)p && (unsigned long)p < v[i].end)
-			return true;
-	return false;
-}
-
 static int keeps_the_memory(void *unused)
 {
 	(void)unused;
@@ -119,7 +111,7 @@ static void tried_with(const char *backend)
 	ooh_collect(t, 0, &v, NULL);
 	tell(2);
 	n = ooh_collect(t, 0, &v, &flags);
-	check(in(v, n, AREA + 2 * PAGE) && !in(v, n, AREA + 3 * PAGE) && !flags,
+	check(in_ranges(v, n, AREA + 2 * PAGE) && !in_ranges(v, n, AREA + 3 * PAGE) && !flags,
 	      "%s: written before the exec", backend);
 	tell('x');
 	n = ooh_collect(t, 0, &v, &flags);
@@ -128,8 +120,8 @@ static void tried_with(const char *backend)
 	for (int k = 5; k < 8; k++) {
 		tell(k);
 		n = ooh_collect(t, 0, &v, &flags);
-		check(in(v, n, AREA + k * PAGE), "%s: written by the new program", backend);
-		check(!in(v, n, AREA + 9 * PAGE) && !flags, "%s: and nothing else", backend);
+		check(in_ranges(v, n, AREA + k * PAGE), "%s: written by the new program", backend);
+		check(!in_ranges(v, n, AREA + 9 * PAGE) && !flags, "%s: and nothing else", backend);
 	}
 	ooh_close(t);
 out:

@@ -16,14 +16,6 @@ static const char *const backends[] = { "epml", "spml", "pagemap-scan", "uffd-wp
 static char *area;
 static int to, from;
 
-static bool in(const struct ooh_range *v, ssize_t n, const char *p)
-{
-	for (ssize_t i = 0; i < n; i++)
-		if (v[i].start <= (unsigned long)p && (unsigned long)p < v[i].end)
-			return true;
-	return false;
-}
-
 static void *second(void *arg)
 {
 	int *pipes = arg;
@@ -102,10 +94,10 @@ static void follows(struct ooh_tracker *t, const char *backend, const char *when
 	for (int k = 4; k < 6; k++) {
 		tell_it(k);
 		n = ooh_collect(t, 0, &v, &flags);
-		check(n >= 0 && in(v, n, area + k * PAGE), "%s, %s: written, reported (%s)",
+		check(n >= 0 && in_ranges(v, n, area + k * PAGE), "%s, %s: written, reported (%s)",
 		      backend, when, n < 0 ? strerror(-n) : "ok");
-		check(n < 0 || (!in(v, n, area + 20 * PAGE) && !flags), "%s, %s: not written",
-		      backend, when);
+		check(n < 0 || (!in_ranges(v, n, area + 20 * PAGE) && !flags),
+		      "%s, %s: not written", backend, when);
 	}
 }
 

@@ -16,14 +16,6 @@
 static char *area, *busy;
 static volatile bool stop;
 
-static bool in(const struct ooh_range *v, ssize_t n, const volatile char *p)
-{
-	for (ssize_t i = 0; i < n; i++)
-		if (v[i].start <= (unsigned long)p && (unsigned long)p < v[i].end)
-			return true;
-	return false;
-}
-
 static void to_the_page(struct ooh_tracker *t, const char *name)
 {
 	static const char *const wanted[] = { "\x01\x02\x30", "", "\x3f", "\x01", "" };
@@ -38,7 +30,8 @@ static void to_the_page(struct ooh_tracker *t, const char *name)
 			area[*c * PAGE]++;
 		n = ooh_collect(t, 0, &v, &flags);
 		for (unsigned long i = 0; i < NR; i++) {
-			bool should = i && strchr(wanted[k], i), is = in(v, n, area + i * PAGE);
+			bool should = i && strchr(wanted[k], i),
+			     is = in_ranges(v, n, area + i * PAGE);
 
 			missed += should && !is;
 			extra += is && !should;
@@ -89,7 +82,7 @@ static void all_the_time(struct ooh_tracker *t, const char *name)
 			break;
 		}
 		for (unsigned long i = 0; i < NR; i++) {
-			bool told = in(v, n, busy + i * PAGE);
+			bool told = in_ranges(v, n, busy + i * PAGE);
 
 			seen[i] = *(volatile char *)(busy + i * PAGE);
 			missed += due[i] && !told;

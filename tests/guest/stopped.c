@@ -79,14 +79,6 @@ static void *worker(void *arg)
 	return NULL;
 }
 
-static bool in(const struct ooh_range *v, ssize_t n, const volatile char *p)
-{
-	for (ssize_t i = 0; i < n; i++)
-		if (v[i].start <= (unsigned long)p && (unsigned long)p < v[i].end)
-			return true;
-	return false;
-}
-
 static void try(const char *name)
 {
 	unsigned long before[WORKERS] = { 0 };
@@ -123,11 +115,11 @@ static void try(const char *name)
 		collecting = false;
 		alarm(0);
 		failed += n < 0;
-		extra += in(v, n, area + WORKERS * PAGE);
+		extra += in_ranges(v, n, area + WORKERS * PAGE);
 		for (int i = 0; i < WORKERS; i++) {
 			unsigned long now = *(unsigned long *)(area + i * PAGE);
 
-			missed += now != before[i] && !in(v, n, area + i * PAGE);
+			missed += now != before[i] && !in_ranges(v, n, area + i * PAGE);
 			wrote += now != before[i];
 			before[i] = now;
 		}

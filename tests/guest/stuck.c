@@ -76,14 +76,6 @@ static void on_alarm(int sig)
 	(void)sig;
 }
 
-static bool in(const struct ooh_range *v, ssize_t n, const char *p)
-{
-	for (ssize_t i = 0; i < n; i++)
-		if (v[i].start <= (unsigned long)p && (unsigned long)p < v[i].end)
-			return true;
-	return false;
-}
-
 /* Has a handler and tracks the target by the library. */
 static void is_interrupted(void)
 {
@@ -110,7 +102,9 @@ static void is_interrupted(void)
 	do
 		n = ooh_collect(t, 0, &v, &flags);
 	while (n == -EINTR);
-	_exit(n < 0 || flags ? 4 : !in(v, n, own + 3 * PAGE) || in(v, n, own + 5 * PAGE) ? 5 : 0);
+	_exit(n < 0 || flags							    ? 4
+	      : !in_ranges(v, n, own + 3 * PAGE) || in_ranges(v, n, own + 5 * PAGE) ? 5
+										    : 0);
 }
 
 static void comes_and_goes(void)

@@ -158,14 +158,19 @@ static inline void collect(int fd, struct round *r)
 		error("OOH_IOC_COLLECT");
 }
 
-static inline bool reported(const struct round *r, const volatile void *p)
+static inline bool in_ranges(const struct ooh_range *v, ssize_t n, const volatile void *p)
 {
 	unsigned long addr = (unsigned long)p;
 
-	for (size_t i = 0; i < r->nr; i++)
-		if (addr >= r->v[i].start && addr < r->v[i].end)
+	for (ssize_t i = 0; i < n; i++)
+		if (addr >= v[i].start && addr < v[i].end)
 			return true;
 	return false;
+}
+
+static inline bool reported(const struct round *r, const volatile void *p)
+{
+	return in_ranges(r->v, r->nr, p);
 }
 
 /* How many of the nr pages from p on are reported? */
