@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * mirror [-b BACKEND] [-t SECONDS] [-i MS] [-a] [-q] -- CMD...: an oracle that has nothing in
+ * mirror [-b BACKEND] [-t SECONDS] [-i MS] [-q] -- CMD...: an oracle that has nothing in
  * common with ooh verify. It keeps a copy of a process's memory that is made of what libooh
  * reports, while the process runs, and compares once, at the end, with the process at
  * rest: what differs then was written and never reported, whatever raced.
  *
- * -a compares pages of files without an entry of the page table, too. -q: the process comes to
- * rest by itself; else it is stopped, with its process group. Exit status 0 nothing lost, 1
- * something was, 3 no tracker, 2 an error.
+ * Pages without an entry of the page table are not compared. -q: the process comes to rest by
+ * itself; else it is stopped, with its process group. Exit status 0 nothing lost, 1 something
+ * was, 3 no tracker, 2 an error.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -24,25 +24,16 @@
 #include <unistd.h>
 #include <ooh.h>
 
-#define PAGE	   4096UL
-#define FILE_PAGES 16384 /* of larger mappings of files, only present pages are compared */
-#define LISTED	   12
+#include "../hard/pagemap_scan.h"
 
-/* Of the ioctl PAGEMAP_SCAN; the headers of older distributions lack it. */
-struct scan_region {
-	uint64_t start, end, categories;
-};
-struct scan {
-	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages, inverted, mask,
-		anyof_mask, return_mask;
-};
-#define SCAN	     _IOWR('f', 16, struct scan)
+#define PAGE	     4096UL
+#define LISTED	     12
+
 #define SCAN_PRESENT (UINT64_C(1) << 3)
 #define SCAN_SWAPPED (UINT64_C(1) << 4)
 
 static pid_t pid;
 static int mem = -1, pagemap = -1;
-static bool absent_too;
 
 __attribute__((noreturn)) static void broken(const char *what)
 {
@@ -114,8 +105,7 @@ static void keep(uint64_t page, const char *data)
 /* ---- the process's memory */
 
 struct mapping {
-	uint64_t start, end, offset;
-	bool file;
+	uint64_t start, end;
 	char name[80];
 };
 
@@ -148,7 +138,6 @@ static void read_maps(void)
 	f = fopen(path, "r");
 	nr_maps = 0;
 	while (f && fgets(line, sizeof(line), f)) {
-		unsigned long inode;
 		struct mapping *m;
 		int name = 0;
 
@@ -160,11 +149,10 @@ static void read_maps(void)
 		}
 		m = &maps[nr_maps];
 		line[strcspn(line, "\n")] = 0;
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %*s %lu %n", &m->start,
-			   &m->end, &m->offset, &inode, &name) < 4)
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %*s %*s %*s %n", &m->start, &m->end,
+			   &name) < 2)
 			continue;
 		snprintf(m->name, sizeof(m->name), "%s", line + name);
-		m->file = inode;
 		/* memory of the kernel's, which it writes */
 		if (strncmp(m->name, "[vvar", 5) && strcmp(m->name, "[vsyscall]"))
 			nr_maps++;
@@ -197,38 +185,12 @@ static bool is_there(uint64_t page)
 	return word >> 62;
 }
 
-/*
- * What the page reads as, without making an entry of the page table where there is none: then
- * it is what the file says, or zeros. False: there is none, or no memory there.
- */
-static bool content(uint64_t page, char *data)
-{
-	const struct mapping *m;
-	char path[80];
-	ssize_t n;
-	int fd;
-
-	if (is_there(page))
-		return pread(mem, data, PAGE, page) == (ssize_t)PAGE;
-	m = mapping_of(page);
-	if (!absent_too || !m || !m->file)
-		return false;
-	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, pid, m->start,
-		 m->end);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	memset(data, 0, PAGE);
-	n = pread(fd, data, PAGE, page - m->start + m->offset);
-	close(fd);
-	return n > 0;
-}
-
 static void take(uint64_t page)
 {
 	char data[PAGE];
 
-	if (content(page, data))
+	/* where there is no entry, reading would make one */
+	if (is_there(page) && pread(mem, data, PAGE, page) == (ssize_t)PAGE)
 		keep(page, data);
 	else
 		forget(page);
@@ -251,11 +213,6 @@ static void each_page(void (*fn)(uint64_t page))
 				  .return_mask = SCAN_PRESENT | SCAN_SWAPPED };
 		uint64_t page;
 
-		if (absent_too && m.file && (m.end - m.start) / PAGE <= FILE_PAGES) {
-			for (page = m.start; page < m.end; page += PAGE)
-				fn(page);
-			continue;
-		}
 		while (s.start < s.end) {
 			int k, n = ioctl(pagemap, SCAN, &s);
 
@@ -367,7 +324,7 @@ int main(int argc, char **argv)
 	double seconds = 2, end;
 	int ms = 20, c;
 
-	while ((c = getopt(argc, argv, "+b:t:i:aq")) > 0)
+	while ((c = getopt(argc, argv, "+b:t:i:q")) > 0)
 		switch (c) {
 		case 'b':
 			backend = optarg;
@@ -377,9 +334,6 @@ int main(int argc, char **argv)
 			break;
 		case 'i':
 			ms = atoi(optarg);
-			break;
-		case 'a':
-			absent_too = true;
 			break;
 		case 'q':
 			quiet = true;

@@ -14,7 +14,7 @@ static char name[200];
 
 static void swap_on(void)
 {
-	char command[500];
+	char command[700];
 
 	snprintf(name, sizeof(name), "%s/swapped", getenv("OOH_DIR") ?: "/var/tmp");
 	snprintf(command, sizeof(command),

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "hard.h"
+#include "pagemap_scan.h"
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
@@ -19,15 +20,6 @@
 #define MADV_SOFT_OFFLINE 101
 #endif
 
-/* Of the ioctl PAGEMAP_SCAN; the headers of older distributions lack it. */
-struct scan_region {
-	uint64_t start, end, categories;
-};
-struct scan {
-	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages, inverted, mask,
-		anyof_mask, return_mask;
-};
-#define SCAN	  _IOWR('f', 16, struct scan)
 #define SCAN_HUGE (UINT64_C(1) << 6)
 
 static bool is_huge(struct worker *w, const char *at)

@@ -16,7 +16,6 @@ from conftest import Machine
 from verdict import bad_lines
 
 HARD = "/usr/lib/ooh/hard"
-MIRROR = "/usr/lib/ooh/tests/mirror"
 NUMBERS = ("mapped", "changed", "reported", "missed", "extra")
 
 
@@ -115,16 +114,6 @@ def run(m, result, ops, seed=1, interval=200, timeout=600, lives=1):
     if (status == "1") != (doc["total"]["missed"] > 0):
         raise RuntimeError(f"status {status}, {doc['total']['missed']} missed")
     return status == "1"
-
-
-def mirrored(m, result, seconds, seed=1, interval=20, extra=""):
-    """The same under tests/guest/mirror.c, which stops nobody: how many pages were reported and lost."""
-    r = m.sh(f"{MIRROR} -a -q -b {result.backend} -t {seconds + 3} -i {interval} -- {HARD}/hard -n 1000000000 -t {seconds} "
-             f"-s {seed} {flags_of(result)} {extra} --linger 60000 -o /dev/null", timeout=20 * seconds + 300)
-    found = re.search(r"(\d+) rounds, (\d+) all dirty, (\d+) pages reported, (\d+) compared, (\d+) lost", r.stdout)
-    if r.returncode not in (0, 1) or not found:
-        raise RuntimeError(f"mirror ended with {r.returncode}:\n{r.stdout[-2000:]}{r.stderr[-2000:]}")
-    return dict(zip(("rounds", "all_dirty", "reported", "compared", "lost"), map(int, found.groups()))), r.stdout
 
 
 def main():
