@@ -132,7 +132,7 @@ static int op_plugged_store(struct worker *w, struct rng *r)
 }
 
 const struct kind machine_kinds[] = {
-	{ "squeeze", 0, op_squeeze }, /* SPML misses a page with it now and then: docs/reviews.md */
+	{ "squeeze", 0, op_squeeze }, /* SPML has missed a page with it: docs/reviews.md */
 	{ "plugged", 0, op_plugged },
 	{ "plugged-store", 0, op_plugged_store },
 	{ 0 },
