@@ -629,7 +629,6 @@ static void epml_exit(void)
 }
 
 const struct ooh_log_ops ooh_log_epml = {
-	.name = "epml",
 	.mechanism = OOH_MECH_EPML,
 	.init = epml_init,
 	.exit = epml_exit,

@@ -429,7 +429,6 @@ static void spml_stop(void)
 }
 
 const struct ooh_log_ops ooh_log_spml = {
-	.name = "spml",
 	.mechanism = OOH_MECH_SPML,
 	.init = spml_init,
 	.exit = spml_exit,

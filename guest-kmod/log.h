@@ -28,7 +28,6 @@ struct ooh_log_sink {
 };
 
 struct ooh_log_ops {
-	const char *name;
 	u32 mechanism; /* OOH_MECH_* */
 
 	/* With the module. 0 also if there is no such log: usable() says so */

@@ -29,9 +29,8 @@
 /* compares of slots with entries pass over it */
 static_assert(!(OOH_SLOT_LINKED & (ENTRY_BITS | ENTRY_OUT)));
 
-#define TRIES	 16  /* for page tables that change while they are looked at */
-#define TOGETHER 16  /* tables looked through in one section, */
-#define PASSED	 512 /* and passed over */
+#define TRIES	 16 /* for page tables that change while they are looked at */
+#define TOGETHER 16 /* tables looked through in one section */
 
 static bool is_huge(u64 pmd)
 {
@@ -372,7 +371,7 @@ static size_t scan_some(struct scan *s, size_t i)
 	unsigned long flags;
 
 	local_irq_save(flags);
-	for (; i < l->nr && n < TOGETHER && seen < PASSED && !changed; i++, seen++) {
+	for (; i < l->nr && n < TOGETHER && seen < OOH_LEAVES_AT_ONCE && !changed; i++, seen++) {
 		struct ooh_leaf *leaf = l->v[i];
 
 		if (!leaf->users.table_written)
@@ -461,8 +460,6 @@ int ooh_leaves_update(struct ooh_leaves *l)
 	return ret < 0 ? ret : 0;
 }
 
-#define EACH_TIME 256 /* leaves dealt with while the lock is held */
-
 static void take_leaf(struct ooh_leaf *leaf)
 {
 	struct ooh_users *u = &leaf->users;
@@ -494,7 +491,7 @@ static __always_inline void for_each_leaf(struct ooh_leaves *l, void (*act)(stru
 
 	while (i < l->nr) {
 		mutex_lock(&ooh_rmap_lock);
-		for (end = min(l->nr, i + EACH_TIME); i < end; i++)
+		for (end = min(l->nr, i + OOH_LEAVES_AT_ONCE); i < end; i++)
 			act(l->v[i]);
 		mutex_unlock(&ooh_rmap_lock);
 		cond_resched();

@@ -21,7 +21,6 @@ struct ooh_leaf {
 	u32 absent;			   /* of these: filled in by the page cache */
 	u32 nr_opaque;			   /* of these: pages whose frame cannot be followed */
 	bool dirty;			   /* report is not empty */
-	bool reported;			   /* has a page in the report that is being made */
 	u64 *pte;			   /* the bits that matter */
 	DECLARE_BITMAP(report, OOH_SLOTS); /* pages that user space is to get */
 	DECLARE_BITMAP(opaque, OOH_SLOTS);
@@ -46,6 +45,8 @@ static inline u64 ooh_leaf_slot(const struct ooh_leaf *leaf, unsigned int slot)
 {
 	return leaf->pte[slot] & ~OOH_SLOT_LINKED;
 }
+
+#define OOH_LEAVES_AT_ONCE 256 /* looked at before others may run */
 
 /* The leaves of one address space, ascending by address. Its owner locks. */
 struct ooh_leaves {

@@ -551,7 +551,8 @@ static int fill_vector(struct ooh_rounds *r, struct ooh_collect *c)
 	for (i = 0; !ret && i < r->leaves.nr && r->leaves.v[i]->addr < end; i++) {
 		struct ooh_leaf *leaf = r->leaves.v[i];
 
-		cond_resched();
+		if (leaf->dirty || i % OOH_LEAVES_AT_ONCE == 0)
+			cond_resched();
 		if (!leaf->dirty || leaf->addr + PMD_SIZE <= c->start)
 			continue;
 		if (c->start <= leaf->addr && end - leaf->addr >= PMD_SIZE &&
@@ -588,7 +589,8 @@ void ooh_rounds_reported(struct ooh_rounds *r, const struct ooh_collect *c)
 		struct ooh_leaf *leaf = r->leaves.v[i];
 		unsigned int from = first_slot(leaf, c->start), end = slots_end(leaf, r->end);
 
-		cond_resched();
+		if (i % OOH_LEAVES_AT_ONCE == 0)
+			cond_resched();
 		if (!leaf->dirty || leaf->addr + PMD_SIZE <= c->start)
 			continue;
 		if (from == 0 && end == OOH_SLOTS) {
