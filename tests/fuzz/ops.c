@@ -86,6 +86,10 @@ static void judge_fields(struct fz_args *c, const struct xen_hvm_spml *now, int 
 			fz_bad("info: version %u, %llu frames of %llu\n", now->u.info.version,
 			       now->u.info.tracked, now->u.info.max_tracked);
 		break;
+	case XEN_SPML_register:
+		/* how far it got, if an operation of another vCPU broke it off */
+		same.u.reg.done = was->u.reg.done;
+		break;
 	case XEN_SPML_arm:
 	case XEN_SPML_forget:
 	case XEN_SPML_rearm:

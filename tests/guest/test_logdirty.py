@@ -29,7 +29,7 @@ class Frame:
         self.first, self.nr = self.pfn - self.pfn % pages, pages
 
     def write(self):
-        self.m.good("pkill -USR1 onepage; sleep 0.2")
+        self.m.good("pkill -USR1 onepage && sleep 0.2")
 
     def tool(self, *args):
         r = self.m.dom0(f"/tmp/tools/logdirty {self.domid} {' '.join(map(str, args))}")
