@@ -21,13 +21,15 @@
 /*
  * Content without a frame: swapped out, or on its way to another frame. Which
  * swap slot it is says nothing: a page can be brought in, written and swapped
- * out to the same one in a round. None of the bits above, so that a compare
- * by them always finds such an entry.
+ * out to the same one in a round. One of the bits above alone, as in no entry: a
+ * compare by them always finds an entry of a page in swap, and that there is
+ * none any more.
  */
-#define ENTRY_OUT _PAGE_RW
+#define ENTRY_OUT _PAGE_SPECIAL
 
 /* compares of slots with entries pass over it */
-static_assert(!(OOH_SLOT_LINKED & (ENTRY_BITS | ENTRY_OUT)));
+static_assert(!(OOH_SLOT_LINKED & ENTRY_BITS));
+static_assert(ENTRY_OUT & ENTRY_BITS);
 
 #define TRIES	 16 /* for page tables that change while they are looked at */
 #define TOGETHER 16 /* tables looked through in one section */

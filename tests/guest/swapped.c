@@ -2,7 +2,8 @@
 /*
  * Description: shared memory that is in swap and becomes a hole, without having been swapped
  * in again, is reported: neither page table nor page cache has anything of it, before or
- * after. $OOH_DIR is where a swap file may lie.
+ * after. So is private memory in swap that is let go: there is an entry no more, and the page
+ * reads as zeros. $OOH_DIR is where a swap file may lie.
  */
 #include <sys/swap.h>
 
@@ -42,7 +43,7 @@ int main(void)
 {
 	int fd = memfd_create("swapped", MFD_CLOEXEC), t;
 	struct round r = { 0 };
-	char *p;
+	char *p, *own;
 
 	if (fd < 0 || ftruncate(fd, NR * PAGE))
 		error("memfd");
@@ -53,19 +54,29 @@ int main(void)
 		error("mmap");
 	p[3 * PAGE] = 1;
 	p[5 * PAGE] = 1;
+	own = mmap((void *)0x230000000000UL, NR * PAGE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (own == MAP_FAILED)
+		error("mmap");
+	*own = 1;
 	t = tracker_of(getpid());
 	check(page_out(p + 3 * PAGE) && page_out(p + 5 * PAGE), "two pages are in swap");
+	check(page_out(own), "a private one is");
 	collect(t, &r);
-	check(reported(&r, p + 3 * PAGE), "one of them is reported");
+	check(reported(&r, p + 3 * PAGE) && reported(&r, own), "they are reported");
 	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 3 * PAGE, PAGE))
 		error("fallocate");
+	if (madvise(own, PAGE, MADV_DONTNEED))
+		error("madvise");
 	collect(t, &r);
 	check(reported(&r, p + 3 * PAGE), "it has become a hole, and is reported");
+	check(reported(&r, own), "the private one was let go, and is reported");
 	collect(t, &r);
-	check(!reported(&r, p + 3 * PAGE), "but once");
+	check(!reported(&r, p + 3 * PAGE) && !reported(&r, own), "but once");
 	check(reported(&r, p + 5 * PAGE), "the other one is reported as long as it is in swap");
 	check(p[3 * PAGE] == 0 && p[5 * PAGE] == 1, "their content is what it should be");
 	close(t);
+	munmap(own, NR * PAGE);
 	munmap(p, NR * PAGE);
 	close(fd);
 	if (swapoff(name) || unlink(name))
