@@ -16,7 +16,8 @@
  * What matters of an entry: where it points and whether it is there. Accessed
  * and dirty flags change without a meaning here.
  */
-#define ENTRY_BITS (PTE_PFN_MASK | _PAGE_PRESENT | _PAGE_PROTNONE | _PAGE_SPECIAL | OOH_PAGE_DEVMAP)
+#define ENTRY_FLAGS (_PAGE_PRESENT | _PAGE_PROTNONE | _PAGE_SPECIAL | OOH_PAGE_DEVMAP)
+#define ENTRY_BITS  (PTE_PFN_MASK | ENTRY_FLAGS)
 
 /*
  * Content without a frame: swapped out, or on its way to another frame. Which
@@ -28,8 +29,8 @@
 #define ENTRY_OUT _PAGE_SPECIAL
 
 /* compares of slots with entries pass over it */
-static_assert(!(OOH_SLOT_LINKED & ENTRY_BITS));
-static_assert(ENTRY_OUT & ENTRY_BITS);
+static_assert(!(OOH_SLOT_LINKED & ENTRY_FLAGS));
+static_assert(ENTRY_OUT & ENTRY_FLAGS);
 
 #define TRIES	 16 /* for page tables that change while they are looked at */
 #define TOGETHER 16 /* tables looked through in one section */
