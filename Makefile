@@ -68,7 +68,7 @@ soak: guest
 	@PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 tests/hard/soaking.py $(SOAK)
 
 # The machines that the tests use; one that cannot boot is an error of its tests.
-MACHINES = default nospml novpid plainxen 2vcpu 2cpu 4vcpu debug migrate bench bench-guests
+MACHINES = default nospml novpid plainxen 2vcpu 2cpu 4vcpu debug oldkernel newkernel migrate bench bench-guests
 
 check: host guest packages-check
 	@$(if $(TESTS),,testbed/vm prepare $(MACHINES) ||) true

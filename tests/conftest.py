@@ -135,6 +135,7 @@ class Machines:
 GROUPS = {"tests/guest/test_boehm.py": "second", "tests/guest/test_criu.py": "second", "tests/guest/test_criu_zdtm.py": "second",
           "tests/guest/test_verify.py": "second", "tests/testbed/test_hard.py": "second",
           "tests/testbed/test_configs.py": "machines", "tests/testbed/test_debug.py": "machines", "tests/testbed/test_fuzz.py": "machines",
+          "tests/testbed/test_kernels.py": "machines",
           "tests/guest/test_migration.py": "machines", "tests/guest/test_criu_rollback.py": "machines",
           "tests/testbed/test_costs.py": "bench", "tests/bench": "bench",
           "tests/host": "host", "tests/vmx": "host", "tests/test_patches.py": "host"}
