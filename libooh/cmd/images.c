@@ -17,6 +17,14 @@
 #define MARKS "ooh-marks"
 #define END   "end\n"
 
+/* Of CRIU's image of statistics (its criu/include/magic.h and images/stats.proto) */
+#define STATS		     "stats-dump"
+#define IMG_SERVICE_MAGIC    0x55105940
+#define STATS_MAGIC	     0x57093306
+#define STATS_DUMP	     1
+#define PAGES_SKIPPED_PARENT 6
+#define PAGES_WRITTEN	     7
+
 /* POSIX's cksum: CRC-32, most significant bit first, then the length. */
 static uint32_t table[256];
 
@@ -161,7 +169,68 @@ int images_check(int at, char *why, size_t size)
 	return rc;
 }
 
-/* Whether the plugin took all of some process although there are parent images, and why. */
+/* A varint of a protocol buffer. False: it is not whole. */
+static bool varint(const unsigned char **p, const unsigned char *end, uint64_t *v)
+{
+	int shift;
+
+	*v = 0;
+	for (shift = 0; shift < 64 && *p < end; shift += 7) {
+		*v |= (uint64_t)(**p & 0x7f) << shift;
+		if (!(*(*p)++ & 0x80))
+			return true;
+	}
+	return false;
+}
+
+/* The numbers of the message from p on, by field; of a nested one, where it is. */
+static bool next_field(const unsigned char **p, const unsigned char *end, unsigned int *field,
+		       uint64_t *v)
+{
+	uint64_t key;
+
+	if (!varint(p, end, &key) || !varint(p, end, v))
+		return false;
+	*field = key >> 3;
+	/* there are numbers and messages in it */
+	return (key & 7) == 0 || ((key & 7) == 2 && *v <= (uint64_t)(end - *p));
+}
+
+/* Did this dump find nothing of its parent's worth keeping? CRIU counts what it skips. */
+static bool nothing_skipped(int at)
+{
+	int fd = openat(at, STATS, O_RDONLY | O_CLOEXEC);
+	const unsigned char *p, *end;
+	uint64_t v, skipped = 1, written = 0;
+	unsigned char buf[4096];
+	uint32_t head[3];
+	unsigned int field;
+	ssize_t n;
+
+	n = fd < 0 ? 0 : read(fd, buf, sizeof(buf));
+	if (fd >= 0)
+		close(fd);
+	if (n < (ssize_t)sizeof(head))
+		return false;
+	memcpy(head, buf, sizeof(head));
+	p = buf + sizeof(head);
+	end = buf + n;
+	if (head[0] != IMG_SERVICE_MAGIC || head[1] != STATS_MAGIC || head[2] > end - p ||
+	    !next_field(&p, end, &field, &v) || field != STATS_DUMP)
+		return false;
+	for (end = p + v; p < end && next_field(&p, end, &field, &v);) {
+		if (field == PAGES_SKIPPED_PARENT)
+			skipped = v;
+		if (field == PAGES_WRITTEN)
+			written = v;
+	}
+	return !skipped && written;
+}
+
+/*
+ * Whether all of some process was taken although there are parent images, and why: the plugin
+ * says so; without it nobody does, but CRIU's statistics tell.
+ */
 bool images_all_dirty(int at, char *why, size_t size)
 {
 	int fd = openat(at, MARKS, O_RDONLY | O_CLOEXEC);
@@ -180,5 +249,8 @@ bool images_all_dirty(int at, char *why, size_t size)
 	}
 	if (f)
 		fclose(f);
-	return all;
+	if (all || !nothing_skipped(at))
+		return all;
+	snprintf(why, size, "criu found no page that the one before has as it is");
+	return true;
 }

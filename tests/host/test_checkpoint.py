@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import time
 
@@ -281,6 +282,25 @@ def test_it_says_what_is_not_incremental(tmp_path, env):
     criu.write_text(PRETENDER + "echo 'all 7 the holder was killed' >ooh-marks\n")
     r = checkpoint(tmp_path / "c", env, rounds=2)
     assert re.search(r"^checkpoint 2: .*, everything: the holder was killed$", r.stdout, re.M)
+
+
+@pytest.mark.parametrize("skipped, what", [(0, "everything: criu found no page .*"), (300, "incremental")])
+def test_it_reads_criu_s_statistics(tmp_path, env, skipped, what):
+    """Without the plugin nobody says that a tracker lost its way: what CRIU counted does."""
+    def number(field, v):
+        out = bytes([field << 3])
+        while v > 0x7f:
+            out, v = out + bytes([v & 0x7f | 0x80]), v >> 7
+        return out + bytes([v])
+
+    dump = b"".join(number(f, v) for f, v in [(1, 5), (2, 900), (3, 1), (4, 1), (5, 400), (6, skipped), (7, 1234), (9, 0)])
+    entry = bytes([1 << 3 | 2, len(dump)]) + dump
+    (tmp_path / "stats").write_bytes(struct.pack("<III", 0x55105940, 0x57093306, len(entry)) + entry)
+    criu = tmp_path / "criu"
+    criu.write_text(PRETENDER + f"cp {tmp_path}/stats stats-dump\n")
+    r = checkpoint(tmp_path / "c", env, rounds=2)
+    assert re.search(r"^checkpoint 1: .*, everything$", r.stdout, re.M)
+    assert re.search(f"^checkpoint 2: .*, {what}$", r.stdout, re.M), r.stdout
 
 
 def test_on_request_and_at_the_end(tmp_path, env):
