@@ -98,7 +98,10 @@ def test_checkpoint_and_restore(vm):
     out = vm.good(
         f"ooh checkpoint -e 0.3 -l 4 d -- {writer} >log & c=$!; until grep -q 'checkpoint 3' log; do sleep 0.1; done;"
         "kill -KILL $c; sleep 2; p=$(sed -n 's/^process //p' log); kill -KILL $p; sleep 0.5; ls d; ooh restore d;"
-        "sleep 0.3; cat /proc/$p/comm; ooh checkpoint -e 0.1 -n 1 d -p $p; kill -KILL $p; sleep 0.5; ooh restore d; kill -KILL $p",
+        "sleep 0.3; cat /proc/$p/comm; ooh checkpoint -e 0.1 -n 1 d -p $p; kill -KILL $p; sleep 0.5; ooh restore d; "
+        "ooh restore d 2>&1 && echo twice; unshare --pid --fork --mount-proc sh -c \"ooh restore d; cat /proc/$p/comm\"; kill -KILL $p",
         timeout=200)
-    assert len(re.findall(r"^checkpoint \d+: process \d+$", out, re.M)) == 2
-    assert "mawk" in out
+    assert len(re.findall(r"^checkpoint \d+: process \d+$", out, re.M)) == 3
+    # a second one beside it needs numbers of its own
+    assert "is alive, and the restored one needs its number" in out and "twice" not in out
+    assert out.count("mawk\n") == 2
