@@ -3,12 +3,15 @@
 anew after each test, as what was plugged stays in the guest's map."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 from conftest import LOGS
 from hard import soaking
 
 TESTS = "/usr/lib/ooh/tests"
+MAXMEM = Path(os.environ["OOH_BUILD"]) / "dom0" / "maxmem"
 GROW = "xl mem-max guest 1408 && xl mem-set guest 1408"
 
 # Memory that the guest did not have at its start, and memory that is taken and given back
@@ -67,3 +70,18 @@ def test_a_hard_process_meanwhile(fresh, log):
     assert result.all_dirty <= 2 < result.rounds
     assert result.kinds["plugged"]["done"] > 0 and result.kinds["plugged-store"]["done"] > 0
     assert int(sets[0]) > 1
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_more_frames_than_xen_follows(fresh, log):
+    """Xen follows as many frames as the domain may have pages. That is less than it has here, for a while."""
+    r = fresh.dom0("cp maxmem /tmp; /tmp/maxmem $(xl domid guest) 65536", into=[MAXMEM])
+    assert r.returncode == 0, r.stderr
+    fresh.good(f"setsid sh -c 'OOH_TESTED={log} {TESTS}/refused 150 /run/full; echo $? >/run/status' </dev/null "
+               ">/run/out 2>&1 & for i in $(seq 1200); do [ -e /run/full ] && exit 0; [ -e /run/status ] && break; sleep 0.1; done; "
+               "cat /run/out; exit 1", timeout=300)
+    assert fresh.dom0("/tmp/maxmem $(xl domid guest) 1400000").returncode == 0
+    out = fresh.good("rm /run/full; for i in $(seq 600); do [ -e /run/status ] && break; sleep 0.1; done; "
+                     "cat /run/out /run/status", timeout=120)
+    print(out)
+    assert out.split()[-1] == "0" and "ok:" in out
