@@ -14,7 +14,6 @@ struct ooh_counters {
 	u64 foreign;	   /* records of frames that nobody uses */
 	u64 refused;	   /* times that Xen refused to arm a frame */
 	u64 not_forgotten; /* times that Xen refused to forget frames */
-	u64 overflows;	   /* of the ring */
 	u64 hypercalls;
 	u64 drain_ns; /* time in: empty the logs */
 	u64 map_ns;   /* time in: find the users of what was logged */

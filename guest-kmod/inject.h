@@ -8,7 +8,10 @@
 
 #include <linux/compiler.h>
 
-enum ooh_inject { OOH_INJECT_NONE, OOH_INJECT_NOREARM, OOH_INJECT_DROPRECORD, OOH_INJECT_CORRUPT };
+enum ooh_inject { OOH_INJECT_NONE, OOH_INJECT_NOREARM, OOH_INJECT_DROPRECORD, OOH_INJECT_LOST };
+
+/* What DROPRECORD drops of a long: every 16th bit. */
+#define OOH_INJECT_SIXTEENTH (~0UL / 0xffff)
 
 #ifdef OOH_DEBUG
 extern enum ooh_inject ooh_inject;

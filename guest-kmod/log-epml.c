@@ -2,11 +2,11 @@
 /*
  * EPML: the log that the processor writes for this guest, one for each CPU, read
  * without Xen. include/xen/spml.h is the contract, docs/epml-spec.md the
- * processor's part. The ring stays registered beside it: it has what others than
- * our CPUs write, and what Xen takes out of a log that was full.
+ * processor's part. Xen's bitmap remains beside it: it has what others than our
+ * CPUs write, and what Xen takes out of a log that was full.
  *
  * A frame that follows no more writes ("silent") is on record in a CPU's log, in
- * the set of logged frames, or in Xen's ring. A collect goes through these three
+ * the set of logged frames, or in Xen's bitmap. A collect goes through these three
  * in this order, and arms again what it takes out of one of them and has a user.
  */
 #include <linux/cpu.h>
@@ -49,7 +49,6 @@
 /* what an EPT page table covers, in longs of the set */
 #define GROUP_FRAMES PTRS_PER_PTE
 #define GROUP_LONGS  BITS_TO_LONGS(GROUP_FRAMES)
-#define SIXTEENTH    (~0UL / 0xffff) /* every 16th bit */
 
 struct record {
 	u64 linear; /* and XEN_EPML_R_* */
@@ -339,7 +338,7 @@ static __always_inline void take_group(struct taking *t, struct set_chunk *chunk
 		bits = xchg(&chunk->bits[w], 0);
 		atomic_long_sub(hweight_long(bits), &nr_in_set);
 		t->frames += hweight_long(bits);
-		unheard = t->fault == OOH_INJECT_DROPRECORD ? bits & SIXTEENTH : 0;
+		unheard = t->fault == OOH_INJECT_DROPRECORD ? bits & OOH_INJECT_SIXTEENTH : 0;
 		users = t->sink->bits(base + w * BITS_PER_LONG, bits & ~unheard);
 		group[w % GROUP_LONGS] = users | unheard;
 	}
@@ -396,14 +395,14 @@ static int take_set(const struct ooh_log_sink *sink)
 		on_each_cpu(flush_translations, NULL, 1);
 	err = rearm_by_hypercall();
 	arm_ticks += get_cycles() - began;
-	trace_ooh_drain(t.frames, t.rearmed, 0);
+	trace_ooh_drain(t.frames, t.rearmed);
 	return t.ret ?: err;
 }
 
-/* Is there anything in the ring, or what a CPU without a log wrote, which a collect puts there? */
-static bool ring_in_use(void)
+/* Has Xen logged anything, or is it going to: what a CPU without a log wrote? */
+static bool xen_has_some(void)
 {
-	return ooh_spml_waiting() || !all_have_logs() || ooh_injected() == OOH_INJECT_CORRUPT;
+	return ooh_spml_waiting() || !all_have_logs() || ooh_injected() == OOH_INJECT_LOST;
 }
 
 static u64 arm_ns(void)
@@ -425,13 +424,13 @@ static int log_up(unsigned int cpu)
 	op.u.log.low_water = LOW_WATER;
 	ret = ooh_spml_op(&op);
 	WRITE_ONCE(log->on, !ret);
-	/* it is as with SPML then: ring_in_use() */
+	/* it is as with SPML then: xen_has_some() */
 	if (ret)
 		pr_warn("CPU %u has no log of its own: Xen says %d\n", cpu, ret);
 	return 0;
 }
 
-/* When a CPU is down: Xen moves what its log holds into the ring. */
+/* When a CPU is down: Xen takes over what its log holds. */
 static int log_down(unsigned int cpu)
 {
 	struct xen_hvm_spml op = { .cmd = XEN_SPML_log_unregister };
@@ -451,7 +450,7 @@ static int log_down(unsigned int cpu)
 	return 0;
 }
 
-/* The ring was given back, and the logs with it; there is a new one. */
+/* Xen has stopped, which took the logs away, and was started again. */
 static void register_logs(void)
 {
 	unsigned int cpu;
@@ -464,7 +463,7 @@ static void register_logs(void)
 static int epml_drain(const struct ooh_log_sink *sink, u32 *reasons)
 {
 	u64 began = ktime_get_ns(), now, arming;
-	bool ring;
+	bool more;
 	int ret;
 
 	/* a CPU that comes up must neither miss the flush of translations nor get two logs */
@@ -477,13 +476,13 @@ static int epml_drain(const struct ooh_log_sink *sink, u32 *reasons)
 	arming = arm_ns() - arming;
 	if (READ_ONCE(lost))
 		ret = -ENODEV;
-	ring = ring_in_use();
+	more = xen_has_some();
 	ooh_counters.map_ns += ktime_get_ns() - now - arming;
 	if (ret) {
 		*reasons |= ret == -ENODEV ? OOH_REASON_RESTORED : OOH_REASON_HYPERCALL;
 		*reasons |= OOH_LOG_ANEW;
-		ret = ooh_spml_new_ring();
-	} else if (ring) {
+		ret = ooh_spml_anew();
+	} else if (more) {
 		ret = ooh_spml_drain(sink, reasons);
 	}
 	if (!ret && *reasons & OOH_LOG_ANEW)
@@ -558,12 +557,10 @@ static int epml_start(void)
 
 static u64 epml_waiting(void)
 {
-	u64 ring = ooh_spml_waiting();
-
-	if (READ_ONCE(lost) || ring == U64_MAX)
+	if (READ_ONCE(lost))
 		return U64_MAX;
 	/* it is counted behind the set, which somebody may have emptied by then */
-	return ring + max(0L, atomic_long_read(&nr_in_set));
+	return ooh_spml_waiting() + max(0L, atomic_long_read(&nr_in_set));
 }
 
 static void epml_stats(struct ooh_dev_stats *s)

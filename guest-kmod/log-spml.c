@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * SPML: the ring that Xen fills, and the calls that arm frames and end rounds.
+ * SPML: the calls that arm frames, and that get and clean the bitmap of those written.
  * include/xen/spml.h is the contract.
  */
+#include <linux/bitmap.h>
 #include <linux/ktime.h>
-#include <linux/log2.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/slab.h>
@@ -27,22 +27,18 @@
 #define XEN_HVM_CPUID_SPML (1U << 7)
 #endif
 
-#define RANGES	  8192
-#define RING_AUTO (~0U - 1) /* neither a size nor somebody's -1 */
-#define AT_ONCE	  8192	    /* records handed over before others may run */
-#define REFUSALS  32 /* frames passed over one by one, before all the others count as refused */
+#define RANGES	 8192
+#define REFUSALS 32 /* frames passed over one by one, before all the others count as refused */
 
-static unsigned int ring_pages = RING_AUTO;
-module_param(ring_pages, uint, 0400);
-MODULE_PARM_DESC(ring_pages,
-		 "pages of the ring with Xen: 1 + a power of two; default: room for all memory");
+/*
+ * What one hypercall brings: a page, with groups of 512 frames. Xen hands out no more at a
+ * time, and flushes translations once for each page, so that larger ones would save little.
+ */
+#define NR_GROUPS (PAGE_SIZE / sizeof(struct xen_spml_group))
 
-static struct page **pages;
-static unsigned int nr_pages, max_pages;
-static struct xen_spml_ring *ring; /* page 0, then records: mapped in one piece */
-static u64 *records;
-static u64 cons, mask;
-static bool registered, shut_down;
+static struct xen_spml_group *groups;
+static struct xen_spml_status *status; /* in a page of its own, where Xen writes */
+static bool started, shut_down;
 static struct xen_spml_range *ranges;
 static u64 max_tracked;
 
@@ -52,93 +48,48 @@ int ooh_spml_op(struct xen_hvm_spml *op)
 	return HYPERVISOR_hvm_op(HVMOP_spml, op);
 }
 
-/* The ring may be put up again after the domain was restored elsewhere. */
-static int register_ring(void)
+/* It may be started again after the domain was restored elsewhere. */
+static int start_xen(void)
 {
-	struct xen_hvm_spml op = { .cmd = XEN_SPML_register };
-	unsigned int i;
-	u64 *gfns;
+	struct xen_hvm_spml op = { .cmd = XEN_SPML_start };
 	int ret;
 
 	if (shut_down)
 		return -ENODEV;
-	gfns = kvmalloc_array(nr_pages, sizeof(*gfns), GFP_KERNEL);
-	if (!gfns)
-		return -ENOMEM;
-	for (i = 0; i < nr_pages; i++)
-		gfns[i] = page_to_pfn(pages[i]);
-	op.u.reg.gfns = (unsigned long)gfns;
-	op.u.reg.nr_pages = nr_pages;
+	op.u.start.status_gfn = page_to_pfn(virt_to_page(status));
 	ret = ooh_spml_op(&op);
-	kvfree(gfns);
-	cons = 0;
-	registered = ret == 0;
+	started = ret == 0;
 	return ret;
 }
 
-static void unregister_ring(void)
+static int tell_xen_to_stop(void)
 {
-	struct xen_hvm_spml op = { .cmd = XEN_SPML_unregister };
-	int ret = registered ? ooh_spml_op(&op) : 0;
+	struct xen_hvm_spml op = { .cmd = XEN_SPML_stop };
 
-	/* -ENODEV: after a migration there is none to let go of */
+	return ooh_spml_op(&op);
+}
+
+static void stop_xen(void)
+{
+	int ret = started ? tell_xen_to_stop() : 0;
+
+	/* -ENODEV: after a migration there is nothing to stop */
 	if (ret && ret != -ENODEV)
-		pr_warn("Xen did not let go of the ring: error %d\n", ret);
-	registered = false;
+		pr_warn("Xen did not stop logging: error %d\n", ret);
+	started = false;
 }
 
-static void free_ring(void)
+static void free_all(void)
 {
-	unsigned int i;
-
-	if (ring)
-		vunmap(ring);
-	for (i = 0; pages && i < nr_pages && pages[i]; i++)
-		__free_page(pages[i]);
-	kvfree(pages);
-	ring = NULL;
-	pages = NULL;
-}
-
-static int alloc_ring(unsigned int nr)
-{
-	unsigned int i;
-
-	nr_pages = nr;
-	pages = kvcalloc(nr_pages, sizeof(*pages), GFP_KERNEL);
-	if (!pages)
-		return -ENOMEM;
-	for (i = 0; i < nr_pages; i++) {
-		pages[i] = alloc_page(GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN);
-		if (!pages[i])
-			goto err;
-	}
-	ring = vmap(pages, nr_pages, VM_MAP, PAGE_KERNEL);
-	if (!ring)
-		goto err;
-	records = (void *)ring + PAGE_SIZE;
-	mask = (nr_pages - 1) * XEN_SPML_RECORDS_PER_PAGE - 1ULL;
-	return 0;
-err:
-	free_ring();
-	return -ENOMEM;
-}
-
-/* One record a frame at most: with room for all memory none is dropped. */
-static unsigned int wanted_pages(void)
-{
-	if (ring_pages != RING_AUTO)
-		return ring_pages;
-	return min(max_pages,
-		   1 + (unsigned int)roundup_pow_of_two(
-			       DIV_ROUND_UP(totalram_pages(), XEN_SPML_RECORDS_PER_PAGE)));
+	free_page((unsigned long)status);
+	free_page((unsigned long)groups);
+	vfree(ranges);
 }
 
 static int spml_init(void)
 {
 	struct xen_hvm_spml op = { .cmd = XEN_SPML_info };
 	u32 base = xen_cpuid_base();
-	unsigned int nr;
 	int ret;
 
 	if (!base || !xen_hvm_domain()) {
@@ -161,48 +112,36 @@ static int spml_init(void)
 		return -ENODEV;
 	}
 	max_tracked = op.u.info.max_tracked;
-	max_pages = op.u.info.max_ring_pages;
-	nr = wanted_pages();
-	if (nr < 2 || !is_power_of_2(nr - 1) || nr > max_pages) {
-		pr_err("ring_pages=%u: must be 1 + a power of two, and no more than %u\n", nr,
-		       max_pages);
-		return -EINVAL;
-	}
 	ranges = vmalloc_array(RANGES, sizeof(*ranges));
-	ret = ranges ? alloc_ring(nr) : -ENOMEM;
-	if (ret) {
-		pr_err("no memory for a ring of %u pages\n", nr);
+	groups = (void *)get_zeroed_page(GFP_KERNEL);
+	status = (void *)get_zeroed_page(GFP_KERNEL);
+	ret = -ENOMEM;
+	if (!ranges || !groups || !status) {
+		pr_err("no memory for what Xen reports\n");
 		goto err;
 	}
-	ret = register_ring();
+	ret = start_xen();
 	if (ret) {
-		pr_err("Xen refuses the ring of %u pages: error %d\n", nr, ret);
+		pr_err("Xen does not start logging: error %d\n", ret);
 		goto err;
 	}
-	pr_info("SPML: ring for %llu records, up to %llu frames\n", mask + 1, max_tracked);
+	pr_info("SPML: up to %llu frames\n", max_tracked);
 	return 0;
 err:
-	free_ring();
-	vfree(ranges);
+	free_all();
 	return ret;
 }
 
 static void spml_exit(void)
 {
-	unregister_ring();
-	free_ring();
-	vfree(ranges);
+	stop_xen();
+	free_all();
 }
 
 void ooh_spml_shutdown(void)
 {
-	unregister_ring();
+	stop_xen();
 	shut_down = true;
-}
-
-u64 ooh_spml_ring_records(void)
-{
-	return mask + 1;
 }
 
 u64 ooh_spml_max_tracked(void)
@@ -212,12 +151,7 @@ u64 ooh_spml_max_tracked(void)
 
 u64 ooh_spml_waiting(void)
 {
-	u64 n = READ_ONCE(ring->prod) - READ_ONCE(cons);
-
-	if (READ_ONCE(ring->flags))
-		return U64_MAX;
-	/* the two are not read at one time: somebody may be draining */
-	return (s64)n < 0 ? 0 : n;
+	return READ_ONCE(status->logged);
 }
 
 /* Runs of neighbouring frames become ranges. */
@@ -296,20 +230,16 @@ int ooh_spml_forget(const u64 *pfns, unsigned int nr)
 	return ooh_spml_range_op(XEN_SPML_forget, ranges, make_ranges(pfns, nr), &op);
 }
 
-/* The ring is of no use any more: a new one, with which nothing is armed. */
-int ooh_spml_new_ring(void)
+/* What Xen knows is of no use any more: from here on nothing is armed. */
+int ooh_spml_anew(void)
 {
 	int ret;
 
-	unregister_ring();
-	ret = register_ring();
+	stop_xen();
+	ret = start_xen();
 	if (ret)
-		pr_err_ratelimited("Xen refuses the ring: error %d\n", ret);
+		pr_err_ratelimited("Xen does not start logging again: error %d\n", ret);
 	return ret ? -ENODEV : 0;
-}
-
-static void nobody_records(const u64 *gpas, u64 nr)
-{
 }
 
 static unsigned long nobody_bits(unsigned long pfn, unsigned long bits)
@@ -317,94 +247,85 @@ static unsigned long nobody_bits(unsigned long pfn, unsigned long bits)
 	return 0;
 }
 
-const struct ooh_log_sink ooh_spml_nobody = { nobody_records, nobody_bits };
+const struct ooh_log_sink ooh_spml_nobody = { nobody_bits };
 
-static void hand_over(const struct ooh_log_sink *sink, u64 from, u64 to)
+/* A fault for tests: frames that everybody takes for armed, and Xen does not follow. */
+static void leave_unarmed(const struct xen_spml_group *group, const unsigned long *bits)
 {
-	u64 n;
+	unsigned int first, last, n = 0;
+	struct xen_hvm_spml op;
 
-	/* up to the end of the ring, and the rest from its beginning on */
-	for (; from != to; from += n) {
-		n = min3(to - from, mask + 1 - (from & mask), (u64)AT_ONCE);
-		sink->records(records + (from & mask), n);
-		cond_resched();
-	}
+	for_each_set_bitrange(first, last, bits, XEN_SPML_GROUP_FRAMES)
+		ranges[n++] =
+			(struct xen_spml_range){ .gfn = group->gfn + first, .nr = last - first };
+	ooh_spml_range_op(XEN_SPML_forget, ranges, n, &op);
 }
 
-static void drain_ring(const struct ooh_log_sink *sink, u64 prod)
+/* Returns how many frames there were. */
+static u64 hand_over(const struct ooh_log_sink *sink, const struct xen_spml_group *group)
 {
-	if (ooh_injected() == OOH_INJECT_DROPRECORD) {
-		for (; cons != prod; cons++)
-			if (cons % 16)
-				hand_over(sink, cons, cons + 1);
-		return;
+	DECLARE_BITMAP(bits, XEN_SPML_GROUP_FRAMES);
+	enum ooh_inject fault = ooh_injected();
+	unsigned int i;
+
+	bitmap_from_arr64(bits, group->bits, XEN_SPML_GROUP_FRAMES);
+	for (i = 0; i < BITS_TO_LONGS(XEN_SPML_GROUP_FRAMES); i++) {
+		unsigned long heard = bits[i];
+
+		if (fault == OOH_INJECT_DROPRECORD)
+			heard &= ~OOH_INJECT_SIXTEENTH;
+		if (heard)
+			sink->bits(group->gfn + i * BITS_PER_LONG, heard);
 	}
-	hand_over(sink, cons, prod);
-	cons = prod;
+	if (fault == OOH_INJECT_NOREARM)
+		leave_unarmed(group, bits);
+	return bitmap_weight(bits, XEN_SPML_GROUP_FRAMES);
 }
 
-static int start_over(u32 *reasons, u32 reason)
+static int start_over(u32 *reasons, int error)
 {
-	*reasons |= reason | OOH_LOG_ANEW;
-	return ooh_spml_new_ring();
+	*reasons |= OOH_LOG_ANEW;
+	*reasons |= error == -ENODEV ? OOH_REASON_RESTORED : OOH_REASON_HYPERCALL;
+	return ooh_spml_anew();
 }
 
 int ooh_spml_drain(const struct ooh_log_sink *sink, u32 *reasons)
 {
 	struct xen_hvm_spml op = { .cmd = XEN_SPML_collect };
-	u64 began = ktime_get_ns(), now;
+	struct xen_spml_collect *c = &op.u.collect;
+	u64 frames = 0, began, now;
+	unsigned int i;
 	int ret;
 
-	if (ooh_injected() == OOH_INJECT_NOREARM)
-		op.u.collect.flags = XEN_SPML_COLLECT_PEEK;
 	/* for a tracker to hear of it */
-	if (ooh_injected() == OOH_INJECT_CORRUPT && sink != &ooh_spml_nobody) {
-		WRITE_ONCE(ring->cons, cons + (1ULL << 60));
+	if (ooh_injected() == OOH_INJECT_LOST && sink != &ooh_spml_nobody) {
+		tell_xen_to_stop();
 		ooh_inject_end();
 	}
-	ret = registered ? ooh_spml_op(&op) : -ENODEV;
-	now = ktime_get_ns();
-	ooh_counters.drain_ns += now - began;
-	if (ret == -EILSEQ || (!ret && op.u.collect.prod - cons > mask + 1)) {
-		pr_warn("the ring's consumer index was corrupt: everything counts as dirty\n");
-		return start_over(reasons, OOH_REASON_CORRUPT);
-	}
-	if (ret)
-		return start_over(reasons,
-				  ret == -ENODEV ? OOH_REASON_RESTORED : OOH_REASON_HYPERCALL);
-	trace_ooh_drain(op.u.collect.prod - cons, op.u.collect.rearmed, op.u.collect.prod);
-
-	drain_ring(sink, op.u.collect.prod);
-	/* Xen may use the slots again when they have been read */
-	smp_store_release(&ring->cons, cons);
-	if (op.u.collect.flags & XEN_SPML_F_OVERFLOW) {
-		ooh_counters.overflows++;
-		*reasons |= OOH_REASON_OVERFLOW;
-	}
-	ooh_counters.map_ns += ktime_get_ns() - now;
+	c->groups = (unsigned long)groups;
+	c->nr_groups = NR_GROUPS;
+	/* one call has the logs emptied and ends the round; others are for what had no room */
+	do {
+		began = ktime_get_ns();
+		c->done = 0;
+		ret = started ? ooh_spml_op(&op) : -ENODEV;
+		now = ktime_get_ns();
+		ooh_counters.drain_ns += now - began;
+		if (ret)
+			return start_over(reasons, ret);
+		for (i = 0; i < c->done; i++) {
+			frames += hand_over(sink, &groups[i]);
+			cond_resched();
+		}
+		ooh_counters.map_ns += ktime_get_ns() - now;
+	} while (c->flags & XEN_SPML_COLLECT_MORE);
+	trace_ooh_drain(frames, frames);
 	return 0;
 }
 
-/* Memory was added since the ring was made. Nobody reads it now. */
-static void grow_ring(void)
-{
-	unsigned int nr = wanted_pages(), before = nr_pages;
-
-	if (nr <= before)
-		return;
-	unregister_ring();
-	free_ring();
-	if (!alloc_ring(nr))
-		return;
-	pr_warn("no memory for a ring of %u pages: it stays at %u\n", nr, before);
-	/* if there is none for this either, the next start tries again */
-	if (alloc_ring(before))
-		nr_pages = 0;
-}
-
 /*
- * What the logs hold from before is none of the trackers' business. If the ring stayed
- * behind in a migration, it is put up again.
+ * What the logs hold from before is none of the trackers' business. If what Xen knew stayed
+ * behind in a migration, it is started again.
  */
 int ooh_spml_start(void)
 {
@@ -412,10 +333,6 @@ int ooh_spml_start(void)
 
 	if (shut_down)
 		return -ENODEV;
-	grow_ring();
-	if (!ring)
-		return -ENOMEM;
-	/* registers the ring if it is not */
 	return ooh_spml_drain(&ooh_spml_nobody, &reasons);
 }
 

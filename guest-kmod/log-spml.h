@@ -11,9 +11,8 @@ struct ooh_log_sink;
 int ooh_spml_start(void);
 int ooh_spml_op(struct xen_hvm_spml *op);
 int ooh_spml_range_op(u32 cmd, struct xen_spml_range *r, unsigned int nr, struct xen_hvm_spml *op);
-int ooh_spml_new_ring(void); /* the old one is of no use: 0 or -ENODEV */
+int ooh_spml_anew(void); /* what Xen knows is of no use: 0 or -ENODEV */
 u64 ooh_spml_waiting(void);
-u64 ooh_spml_ring_records(void);
 u64 ooh_spml_max_tracked(void);
 int ooh_spml_arm(const u64 *pfns, unsigned int nr, void (*refused)(unsigned long pfn));
 int ooh_spml_forget(const u64 *pfns, unsigned int nr);

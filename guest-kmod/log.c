@@ -96,8 +96,9 @@ u64 ooh_log_waiting(void)
 void ooh_log_info(struct ooh_info *info)
 {
 	info->mechanisms = usable_mechanisms();
-	info->ring_records = ooh_spml_ring_records();
 	info->max_pages = ooh_spml_max_tracked();
+	/* a record is a frame: so many may wait */
+	info->ring_records = info->max_pages;
 }
 
 void ooh_log_shutdown(void)

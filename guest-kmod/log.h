@@ -20,8 +20,6 @@
 
 /* Who is to hear of what a log holds. */
 struct ooh_log_sink {
-	/* The frames at these guest-physical addresses. */
-	void (*records)(const u64 *gpas, u64 nr);
 	/* Frames pfn + i for which bit i is set; pfn is aligned to so many. The bits of those that
 	 * have users are returned. */
 	unsigned long (*bits)(unsigned long pfn, unsigned long bits);

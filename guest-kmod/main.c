@@ -10,7 +10,7 @@
  *	pagetable*.c		what its page tables map
  *	pagecache.c		what it shows of files without an entry
  *	rmap.c			who uses a frame; what is armed
- *	log.c, log-*.c		which frames were written: Xen's ring, the processor's logs
+ *	log.c, log-*.c		which frames were written: Xen's bitmap, the processor's logs
  */
 #include <linux/init.h>
 #include <linux/module.h>
@@ -28,7 +28,7 @@
 #include "trace.h"
 
 #ifdef OOH_DEBUG
-static const char *const inject_names[] = { "none", "norearm", "droprecord", "corrupt" };
+static const char *const inject_names[] = { "none", "norearm", "droprecord", "lost" };
 
 static int inject_set(const char *val, const struct kernel_param *kp)
 {
@@ -50,7 +50,7 @@ static int inject_get(char *buf, const struct kernel_param *kp)
 
 static const struct kernel_param_ops inject_ops = { .set = inject_set, .get = inject_get };
 module_param_cb(inject, &inject_ops, NULL, 0600);
-MODULE_PARM_DESC(inject, "fault to put in, for tests: none, norearm, droprecord, corrupt");
+MODULE_PARM_DESC(inject, "fault to put in, for tests: none, norearm, droprecord, lost");
 #endif
 
 /* Another kernel is going to have this memory: Xen and the processor must not write to it. */

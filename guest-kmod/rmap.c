@@ -353,12 +353,6 @@ static __always_inline bool frame_written(unsigned long pfn)
 	return users_hear(likely(chunk) ? chunk->first_user[in_chunk(pfn)] : 0);
 }
 
-static void frames_written(const u64 *gpas, u64 nr)
-{
-	for (; nr; nr--)
-		frame_written(*gpas++ >> PAGE_SHIFT);
-}
-
 static unsigned long bits_written(unsigned long pfn, unsigned long bits)
 {
 	/* they are neighbours within a long */
@@ -397,7 +391,7 @@ static void refused_are_written(void)
 
 int ooh_rmap_drain(u32 *reasons)
 {
-	static const struct ooh_log_sink sink = { frames_written, bits_written };
+	static const struct ooh_log_sink sink = { bits_written };
 	int ret;
 
 	if (!ooh_log)

@@ -15,7 +15,6 @@
 /*
  * Guards the log, and everything here. Held for as long as it takes to empty the logs or
  * to look through some page tables, and never while waiting for what a process holds.
- * Memory is allocated under it only where a ring is put up.
  */
 extern struct mutex ooh_rmap_lock;
 

@@ -640,7 +640,6 @@ void ooh_rounds_stats(struct ooh_rounds *r, struct ooh_dev_stats *s)
 	s->mapped = ooh_leaves_mapped(&r->leaves);
 	mutex_lock(&ooh_rmap_lock);
 	s->foreign = ooh_counters.foreign;
-	s->overflows = ooh_counters.overflows;
 	s->hypercalls = ooh_counters.hypercalls;
 	s->refused = ooh_counters.refused;
 	s->drain_ns = ooh_counters.drain_ns;

@@ -24,19 +24,17 @@ TRACE_EVENT(ooh_arm,
 );
 
 TRACE_EVENT(ooh_drain,
-	TP_PROTO(u64 records, u64 rearmed, u64 prod),
-	TP_ARGS(records, rearmed, prod),
+	TP_PROTO(u64 records, u64 rearmed),
+	TP_ARGS(records, rearmed),
 	TP_STRUCT__entry(
 		__field(u64, records)
 		__field(u64, rearmed)
-		__field(u64, prod)
 	),
 	TP_fast_assign(
 		__entry->records = records;
 		__entry->rearmed = rearmed;
-		__entry->prod = prod;
 	),
-	TP_printk("records=%llu rearmed=%llu prod=%llu", __entry->records, __entry->rearmed, __entry->prod)
+	TP_printk("records=%llu rearmed=%llu", __entry->records, __entry->rearmed)
 );
 
 /* EPML: who wrote; flags are XEN_EPML_R_* */

@@ -72,7 +72,7 @@
 #define OOH_ABI_VERSION 3
 
 /* Logging mechanisms */
-#define OOH_MECH_SPML 1 /* Xen drains the log into a ring */
+#define OOH_MECH_SPML 1 /* Xen drains the log into a bitmap */
 #define OOH_MECH_EPML 2 /* the processor writes a log for the guest */
 
 struct ooh_info {
@@ -80,7 +80,7 @@ struct ooh_info {
 	__u32 version;	    /* out: OOH_ABI_VERSION */
 	__u32 mechanisms;   /* out: bit (1 << OOH_MECH_*) each usable one */
 	__u32 trackers;	    /* out: attached trackers */
-	__u64 ring_records; /* out: records the ring holds now */
+	__u64 ring_records; /* out: records that may wait at most */
 	__u64 max_pages;    /* out: pages that can be tracked at once, all trackers */
 };
 
@@ -119,8 +119,8 @@ struct ooh_range {
 #define OOH_F_ALL_DIRTY (1u << 1) /* everything mapped was reported, see reason */
 
 /* struct ooh_collect.reason: why everything is dirty, a set of bits */
-#define OOH_REASON_OVERFLOW  (1u << 0) /* the ring had no room */
-#define OOH_REASON_CORRUPT   (1u << 1) /* Xen found the ring's indices corrupt */
+#define OOH_REASON_OVERFLOW  (1u << 0) /* of a ring with Xen: not any more */
+#define OOH_REASON_CORRUPT   (1u << 1) /* of a ring with Xen: not any more */
 #define OOH_REASON_RESTORED  (1u << 2) /* the domain was restored or migrated */
 #define OOH_REASON_NOMEM     (1u << 3) /* no memory to keep the state */
 #define OOH_REASON_HYPERCALL (1u << 4) /* Xen refused to collect */
@@ -152,9 +152,9 @@ struct ooh_dev_stats { /* of this tracker, since ATTACH, unless it says otherwis
 	__u64 mapped;	  /* pages tracked now */
 	__u64 tables;	  /* page tables that were looked through */
 	__u64 armed;	  /* frames newly armed */
-	__u64 overflows;  /* (whole module) */
+	__u64 overflows;  /* of a ring with Xen: 0 */
 	__u64 hypercalls; /* (whole module) */
-	__u64 drain_ns;	  /* time in: flush and read the ring (whole module) */
+	__u64 drain_ns;	  /* time in: flush and read the log (whole module) */
 	__u64 map_ns;	  /* time in: frames to pages */
 	__u64 arm_ns;	  /* time in: arm new frames, forget old ones; EPML: and arm logged
 			   * ones again (whole module), which is in drain_ns with SPML */
@@ -171,11 +171,11 @@ struct ooh_dev_stats { /* of this tracker, since ATTACH, unless it says otherwis
 struct ooh_lowat {
 	__u32 size;    /* in */
 	__u32 pad;     /* in: 0 */
-	__u64 records; /* in: 1 to ooh_info.ring_records; 0 = half the ring, as in the beginning */
+	__u64 records; /* in: 1 to ooh_info.ring_records; 0 = half of it, as in the beginning */
 };
 /*
  * The low-water mark of this file, before or after ATTACH; kept when it is attached.
- * EINVAL: more records than the ring holds.
+ * EINVAL: more than ooh_info.ring_records.
  */
 
 #define OOH_IOC_INFO	_IO('O', 0xE0) /* struct ooh_info * */

@@ -8,37 +8,26 @@
  *
  * A guest finds the interface by XEN_HVM_CPUID_SPML in the Xen HVM leaf. It
  * then
- *   - registers a ring made of its own pages (XEN_SPML_register),
+ *   - starts (XEN_SPML_start),
  *   - arms the frames it wants to follow (XEN_SPML_arm),
- *   - ends a round with XEN_SPML_collect, as often as it likes, and reads the
- *     frames written in that round out of the ring,
+ *   - ends a round with XEN_SPML_collect, as often as it likes, which gets and
+ *     cleans the bitmap of the frames written in that round,
  *   - forgets frames it no longer cares for (XEN_SPML_forget), and
- *   - disarms everything and gives the ring back (XEN_SPML_unregister).
+ *   - disarms everything (XEN_SPML_stop).
  *
  * The contract
  *   A frame is armed from the return of XEN_SPML_arm. The first write to an
  *   armed frame after that, by whatever agent (a vCPU, Xen or another domain
- *   through a grant or foreign mapping), puts one record of it into the ring
- *   and leaves the frame "logged": later writes make no further record. A
- *   frame whose mapping in the guest-physical address space is replaced
- *   counts as written. XEN_SPML_collect flushes the log of every vCPU into
- *   the ring, arms every logged frame again and returns the producer index
- *   up to which records belong to the round that ends. Records are never
- *   lost without a trace: if the ring had no room, XEN_SPML_F_OVERFLOW is set
- *   from then until a collect has returned it, and the guest must take every
- *   frame it tracks as written in that round. The frames themselves stay
- *   correctly armed even then.
+ *   through a grant or foreign mapping), leaves the frame "logged". A frame
+ *   whose mapping in the guest-physical address space is replaced counts as
+ *   written. XEN_SPML_collect has the log of every vCPU emptied, copies the
+ *   bits of the logged frames to the guest, and arms these frames again. A
+ *   frame is logged until its bit was copied: There's nothing which may
+ *   overflow, and nothing gets lost by a collect which fails.
  *
- * The ring
- *   Page 0 holds struct xen_spml_ring, the others records: 512 a page, their
- *   number a power of two. A record is the guest-physical address of a 4k
- *   frame: bits 11:0 are zero. Indices run freely; record i lies in slot
- *   i % size. Xen alone decides the producer index and only publishes a copy
- *   in the ring; it reads the consumer index once for each use. A consumer
- *   index that is ahead of the producer, or more than the ring's size behind
- *   it, marks the ring as corrupt: Xen stops writing to it, sets
- *   XEN_SPML_F_CORRUPT, and every collect fails with -EILSEQ until the guest
- *   has unregistered.
+ *   Nothing of it is part of the domain's saved state. After restore,
+ *   migration or a soft reset operations fail with -ENODEV until the guest
+ *   starts again, and it has to take everything as written.
  */
 
 #ifndef __XEN_PUBLIC_HVM_SPML_H__
@@ -49,24 +38,13 @@
 /* HVMOP_spml: arg == struct xen_hvm_spml. Only for the calling domain. */
 #define HVMOP_spml 26
 
-#define XEN_SPML_INTERFACE_VERSION 1
+#define XEN_SPML_INTERFACE_VERSION 2
 
-/* Bounds of the interface; a domain's quota may be lower (XEN_SPML_info). */
-#define XEN_SPML_RECORDS_PER_PAGE  512
-#define XEN_SPML_MAX_RING_PAGES    1025   /* with page 0: 2^19 records */
+/* A bound of the interface; a domain's quota may be lower (XEN_SPML_info). */
 #define XEN_SPML_MAX_RANGES        (1u << 20)
 
-/* Lies at the start of ring page 0. */
-struct xen_spml_ring {
-    uint64_t prod;             /* written by Xen: records produced so far */
-    uint64_t cons;             /* written by the guest: records consumed */
-    uint32_t flags;            /* written by Xen: XEN_SPML_F_*, a copy */
-    uint32_t pad;
-};
-typedef struct xen_spml_ring xen_spml_ring_t;
-
-#define XEN_SPML_F_OVERFLOW  (1u << 0)  /* records were dropped */
-#define XEN_SPML_F_CORRUPT   (1u << 1)  /* the consumer index is impossible */
+/* Frames which share an element of what XEN_SPML_collect hands out. */
+#define XEN_SPML_GROUP_FRAMES      512
 
 /* Frames gfn ... gfn + nr - 1. */
 struct xen_spml_range {
@@ -78,40 +56,48 @@ typedef struct xen_spml_range xen_spml_range_t;
 DEFINE_XEN_GUEST_HANDLE(xen_spml_range_t);
 
 /*
- * XEN_SPML_info: what there is. Needs no registered ring.
+ * XEN_SPML_info: what there is. Needs no XEN_SPML_start.
  * -EOPNOTSUPP: the domain was not created with the feature; this goes for
  *              all operations, and for those which there aren't.
  */
 #define XEN_SPML_info        0
 struct xen_spml_info {
     uint32_t version;          /* OUT: XEN_SPML_INTERFACE_VERSION */
-    uint32_t max_ring_pages;   /* OUT */
+    uint32_t pad;
     uint64_t max_tracked;      /* OUT: frames that may be armed at once */
     uint64_t tracked;          /* OUT: frames armed or logged now */
-    uint64_t records;          /* OUT: records put into the ring so far */
-    uint64_t dropped;          /* OUT: records that found no room so far */
+    uint64_t logged;           /* OUT: see struct xen_spml_status */
+    uint64_t records;          /* OUT: times a frame became logged so far */
     uint64_t pml_full;         /* OUT: VM exits because a log was full */
     uint64_t flushes;          /* OUT: logs emptied that held an entry */
 };
 
 /*
- * XEN_SPML_register: use the guest's pages gfns[0 .. nr_pages - 1] as the
- * ring; page 0 is the header. Xen holds a reference to each until
- * XEN_SPML_unregister or the end of the domain, and clears the header. It may
- * be continued by Xen: done must be 0 in the first call. XEN_SPML_unregister
- * ends one which isn't seen through.
- * -EINVAL: nr_pages is not 1 + a power of two, or above the bound, or a page
- *          is listed twice or is not ordinary writable RAM of the domain, or
- *          done is not what Xen has left there.
- * -EBUSY:  a ring is registered already, or about to be.
- * -ENOMEM: no memory for the state.
+ * XEN_SPML_start: from here on frames may be followed. It may be continued by
+ * Xen. status_gfn is a page of the guest's for struct xen_spml_status, at its
+ * beginning, or XEN_SPML_NO_STATUS. Xen holds a reference to it until
+ * XEN_SPML_stop, a soft reset, or the end of the domain, writes to it, and never
+ * reads it.
+ * -EINVAL: pad is not 0, or the page is not ordinary writable RAM of the domain.
+ * -EBUSY:  it was started already.
+ * -ENOMEM: the page could not be mapped.
  */
-#define XEN_SPML_register    1
-struct xen_spml_register {
-    uint64_t gfns;             /* IN: virtual address of an array of uint64_t */
-    uint32_t nr_pages;         /* IN */
-    uint32_t done;             /* IN/OUT: Xen's place in a long operation */
+#define XEN_SPML_start       1
+#define XEN_SPML_NO_STATUS   (~0ULL)
+struct xen_spml_start {
+    uint64_t status_gfn;       /* IN */
+    uint64_t pad;              /* IN: must be 0 */
 };
+
+/* For a guest to know, without an operation, whether a collect is of use. */
+struct xen_spml_status {
+    /*
+     * Frames which were logged, but not handed out yet, as far as Xen knows.
+     * There may be more in the logs of vCPUs.
+     */
+    uint64_t logged;
+};
+typedef struct xen_spml_status xen_spml_status_t;
 
 /*
  * XEN_SPML_arm:    from now on a write to one of the frames is recorded.
@@ -123,7 +109,7 @@ struct xen_spml_register {
  * -EINVAL: more than XEN_SPML_MAX_RANGES, pad not 0, or not ordinary RAM.
  * -ENOSPC: more frames than the domain's quota.
  * -ENOMEM: a superpage that covers the frame could not be split.
- * -ENODEV: no ring is registered.
+ * -ENODEV: not started.
  */
 #define XEN_SPML_arm         2
 #define XEN_SPML_forget      3
@@ -136,25 +122,49 @@ struct xen_spml_ranges {
 };
 
 /*
- * XEN_SPML_collect: end the round. Records below prod belong to it.
- * With XEN_SPML_COLLECT_PEEK in flags the logs are flushed into the ring but
- * nothing is armed again and the round goes on.
- * cursor must be 0 in the first call (Xen may continue the operation).
- * -EILSEQ: the consumer index is impossible. -ENODEV: no ring is registered.
- * -EINVAL: unknown flag. Operations of several vCPUs follow one another.
+ * XEN_SPML_collect: end the round, get and clean its bitmap. groups has room
+ * for nr_groups elements. On return those below done are groups of frames,
+ * aligned, with at least one which was written, and what the others are is
+ * undefined. They are in no order, and one may come twice. A frame is part of the round if the write came
+ * before the first call, and is armed again when its group was handed out.
+ * cursor and done must be 0 in the first call. If XEN_SPML_COLLECT_MORE is set
+ * in flags on return there was no room for all of it: the next call, with done
+ * 0 and the others left as they are, goes on with the rest. A guest may as well
+ * begin anew. The rest is handed out first then, together with what was written
+ * meanwhile. Operations of several vCPUs follow one another: what one of them
+ * was given, no other gets.
+ * With XEN_SPML_COLLECT_PEEK in flags, the logs are emptied, nothing is handed
+ * out or armed, and the round goes on. groups and nr_groups don't matter.
+ * -EINVAL: unknown flag, pad not 0, done beyond nr_groups, or cursor can't be
+ *          what Xen has left there. What a made-up one does to the round, which
+ *          may have no end or no flush, is up to the guest.
+ * -EFAULT: groups can't be written to. Groups from done on are still logged. Or
+ *          the argument can't be: nothing has been done then, unless it was
+ *          taken away meanwhile.
+ * -ENODEV: not started.
  */
 #define XEN_SPML_collect     4
-#define XEN_SPML_COLLECT_PEEK (1u << 0)
+#define XEN_SPML_COLLECT_PEEK (1u << 0)   /* IN */
+#define XEN_SPML_COLLECT_MORE (1u << 1)   /* OUT, ignored as input */
+struct xen_spml_group {
+    uint64_t gfn;              /* The first one, a multiple of the number */
+    uint64_t bits[XEN_SPML_GROUP_FRAMES / 64]; /* Frame n: bit n % 64 of n / 64 */
+};
+typedef struct xen_spml_group xen_spml_group_t;
+DEFINE_XEN_GUEST_HANDLE(xen_spml_group_t);
+
 struct xen_spml_collect {
-    uint32_t flags;            /* IN: XEN_SPML_COLLECT_*, OUT: XEN_SPML_F_* */
+    uint64_t groups;           /* IN: virtual address of an array of groups */
+    uint32_t nr_groups;        /* IN: room in the array */
+    uint32_t done;             /* IN/OUT: elements that were written */
+    uint32_t flags;            /* IN/OUT: XEN_SPML_COLLECT_* */
     uint32_t pad;              /* IN: must be 0 */
-    uint64_t prod;             /* OUT */
-    uint64_t rearmed;          /* OUT: frames armed again */
+    uint64_t logged;           /* OUT: see struct xen_spml_status */
     uint64_t cursor;           /* IN/OUT: Xen's place in a long operation */
 };
 
-/* XEN_SPML_unregister: forget every frame, let go of the ring. No argument. */
-#define XEN_SPML_unregister  5
+/* XEN_SPML_stop: forget every frame. No argument. -ENODEV: not started. */
+#define XEN_SPML_stop        5
 
 /*
  * Extended page modification logging (EPML)
@@ -163,8 +173,8 @@ struct xen_spml_collect {
  * log of its own for the guest, and that the domain may use it.
  *
  * XEN_SPML_log_register: make the page gfn the extended log of a vCPU. What
- * that vCPU writes to armed frames is recorded there, and no longer in the
- * ring, which remains for what Xen and other domains write. The log is 4k of
+ * that vCPU writes to armed frames is recorded there, and doesn't make them
+ * logged ones. What Xen and other domains write still does. The log is 4k of
  * 16-byte records, written from the last one to the first one. In a record the
  * first quadword is the linear address of the access (bits 63:12) and
  * XEN_EPML_R_* flags, the second one the guest-physical address of the frame.
@@ -178,22 +188,22 @@ struct xen_spml_collect {
  *
  * Whenever a record leaves room for low_water more of them or less, the
  * processor raises interrupt vector on the vCPU. If there is no room any more,
- * Xen moves the records into the ring, so that none of them gets lost.
+ * Xen empties the log and takes its frames as logged, so that none gets lost.
  *
  * The writes of a vCPU which has no log get known when XEN_SPML_collect flushes
  * the log the processor keeps for Xen. So as long as there's a vCPU like that,
  * each round has to be ended by that operation. It otherwise takes a look at
- * the ring to know whether it's needed.
+ * struct xen_spml_status to know whether it's needed.
  *
- * Xen holds a reference to the page until XEN_SPML_log_unregister, which moves
- * the log's records into the ring, until XEN_SPML_unregister, or until the end
- * of the domain.
+ * Xen holds a reference to the page until XEN_SPML_log_unregister, which takes
+ * the log's frames as logged, until XEN_SPML_stop, or until the end of the
+ * domain.
  *
  * Writes found in an extended log aren't known to Xen: It is the guest who has
  * frames armed again, by XEN_SPML_rearm. The arguments are the same as those
- * of XEN_SPML_arm. Frames which aren't followed are passed over. A frame with a
- * record in the ring is armed by XEN_SPML_collect only, no matter what else is
- * done about it.
+ * of XEN_SPML_arm. Frames which aren't followed are passed over. A frame which
+ * is logged stays so until XEN_SPML_collect has handed it out, no matter what
+ * else is done about it.
  *
  * With XEN_HVM_CPUID_EPML_VMFUNC in the Xen HVM leaf, VM functions 1 and 2 do
  * the same without a hypercall, for as long as the vCPU has a log. See
@@ -202,7 +212,7 @@ struct xen_spml_collect {
  * -EINVAL:     no such vCPU, pad not 0, vector below 16, or the page isn't
  *              ordinary writable RAM of the domain.
  * -EBUSY:      the vCPU has got a log already.
- * -ENODEV:     no ring is registered, or (unregister) the vCPU has no log.
+ * -ENODEV:     not started, or (unregister) the vCPU has no log.
  * -EOPNOTSUPP: the domain may not use EPML.
  * -ENOMEM:     no memory for the state.
  */
@@ -247,7 +257,7 @@ struct xen_hvm_spml {
     uint32_t pad;              /* IN: must be 0 */
     union {
         struct xen_spml_info info;
-        struct xen_spml_register reg;
+        struct xen_spml_start start;
         struct xen_spml_ranges ranges;
         struct xen_spml_collect collect;
         struct xen_spml_log log;

@@ -64,7 +64,7 @@ struct ooh_tracker_stats {
 	uint64_t map_ns;    /* time in: frames to pages */
 	uint64_t arm_ns;    /* time in: arming and forgetting frames */
 	uint64_t foreign;   /* these count for the whole guest: records of no tracker */
-	uint64_t overflows; /* of the ring */
+	uint64_t overflows; /* 0: of a ring that there is no more */
 	uint64_t hypercalls;
 	uint64_t log_records; /* taken out of the logs that the processor writes (epml) */
 	uint64_t log_walks;   /* of these: made by page walks */

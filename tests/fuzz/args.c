@@ -69,7 +69,7 @@ static u64 some_gfn(struct fz_rng *r)
 		return (fz_below(r, 16) << 15) - fz_below(r, 3);
 	case 4:
 	case 5:
-		return fz_gfn(FZ_RING, fz_below(r, FZ_PAGES));
+		return fz_gfn(FZ_STATUS, fz_below(r, FZ_PAGES));
 	case 6:
 	case 7:
 		return fz_gfn(FZ_BALLOON, fz_below(r, FZ_PAGES));
@@ -150,62 +150,82 @@ static void make_ranges(struct fz_worker *w, struct fz_args *c, bool arm)
 		c->may |= FZ_MAY(-EFAULT);
 }
 
-static void make_register(struct fz_worker *w, struct fz_args *c)
+static void make_start(struct fz_worker *w, struct fz_args *c)
 {
-	static const u32 wrong[] = { 0, 1, 4, 6, 1026, 2049, 1U << 31, ~0U };
 	struct fz_rng *r = &w->rng;
-	struct xen_spml_register *a = &c->op.u.reg;
-	enum fz_area area =
-		FZ_PICK(r, ((u8[]){ FZ_RING, FZ_RING, FZ_RING, FZ_PLAIN, FZ_BALLOON, FZ_SUPER }));
-	u32 nr = 1 + (1 << fz_below(r, 6)), first = fz_below(r, FZ_PAGES), i, page[FZ_MAX_RING];
-	u64 *to = fz_good_address(r, w->ranges, nr * sizeof(*to));
+	struct xen_spml_start *a = &c->op.u.start;
+	enum fz_area area = FZ_PICK(r, ((u8[]){ FZ_STATUS, FZ_STATUS, FZ_STATUS, FZ_PLAIN,
+						FZ_BALLOON, FZ_SUPER }));
+	unsigned int page = fz_below(r, FZ_PAGES / 4 * 3);
 
-	c->inner_good = true;
+	page += page / 3; /* each fourth is a canary */
+	a->status_gfn = fz_gfn(area, page);
 	c->may = FZ_MAY(0) | FZ_MAY(-EINVAL) | FZ_MAY(-EBUSY) | FZ_MAY(-ENOMEM);
-	a->gfns = (unsigned long)to;
-	a->nr_pages = nr;
-	for (i = 0; i < nr; i++) {
-		u64 gfn;
-
-		page[i] = (first + i * 37) % (FZ_PAGES / 4 * 3); /* none twice */
-		page[i] += page[i] / 3;				 /* each fourth is a canary */
-		gfn = fz_gfn(area, page[i]);
-		memcpy(to + i, &gfn, sizeof(gfn));
-	}
-	switch (fz_below(r, 12)) {
+	switch (fz_below(r, 8)) {
 	case 0:
-		a->nr_pages = FZ_PICK(r, wrong);
-		c->refused = true;
-		break;
-	case 1: /* a leg of a call that never began */
-		a->done = 1;
-		c->refused = true;
-		break;
-	case 2: /* one page twice */
-		memcpy(to + 1 + fz_below(r, nr - 1), to, sizeof(*to));
-		c->refused = true;
-		break;
-	case 3: /* no memory of the guest's */
-		memcpy(to + fz_below(r, nr),
-		       &(u64){ FZ_PICK(r,
-				       ((u64[]){ 0xfee00, 0xfec00, 0x300000, 1ULL << 40, 1ULL << 52,
-						 ~0ULL, fz_gfn(area, 0) | 1ULL << 62 })) },
-		       sizeof(*to));
-		c->refused = true;
-		break;
-	case 4:
-		a->gfns = (unsigned long)fz_bad_address(r, w->ranges);
-		c->inner_good = false;
-		c->may |= FZ_MAY(-EFAULT);
-		c->refused = true;
-		break;
-	}
-	if (c->refused) {
+		a->status_gfn = XEN_SPML_NO_STATUS;
+		c->may &= ~FZ_MAY(-EINVAL);
+		return;
+	case 1:
+		a->pad = fz_rand(r) | 1;
+		c->may = FZ_MAY(-EINVAL);
+		return;
+	case 2: /* no memory of the guest's */
+		a->status_gfn =
+			FZ_PICK(r, ((u64[]){ 0xfee00, 0xfec00, 0x300000, 1ULL << 40, 1ULL << 52,
+					     ~1ULL, fz_gfn(area, 0) | 1ULL << 62 }));
 		c->may &= ~FZ_MAY(0);
 		return;
 	}
-	for (i = 0; i < nr && !fz_ring_on(); i++)
-		fz_list(area, page[i]);
+	if (!fz_started())
+		fz_list(area, page);
+}
+
+static void make_collect(struct fz_worker *w, struct fz_args *c)
+{
+	struct fz_rng *r = &w->rng;
+	struct xen_spml_collect *a = &c->op.u.collect;
+	u32 nr = fz_below(r, 4) ? fz_below(r, 6) : fz_below(r, FZ_GROUPS + 1);
+
+	a->groups = (unsigned long)fz_good_address(r, w->groups,
+						   max(1U, nr) * sizeof(struct xen_spml_group));
+	a->nr_groups = nr;
+	a->flags = fz_below(r, 3) ? 0 : XEN_SPML_COLLECT_PEEK;
+	c->inner_good = true;
+	c->may = FZ_MAY(0) | FZ_MAY(-ENODEV);
+	switch (fz_below(r, 32)) {
+	case 0:
+		a->flags = fz_rand(r) | 4;
+		c->may = FZ_MAY(-EINVAL);
+		break;
+	case 1:
+		a->pad = fz_rand(r) | 1;
+		c->may = FZ_MAY(-EINVAL);
+		break;
+	case 2: /* a leg of a call that never began */
+		a->cursor = fz_rand(r) >> fz_below(r, 64);
+		a->done = fz_below(r, nr + 1);
+		c->may |= FZ_MAY(-EINVAL);
+		break;
+	case 3:
+		a->done = nr + 1 + fz_below(r, 1000);
+		c->may = FZ_MAY(-EINVAL);
+		break;
+	case 4:
+		a->groups = (unsigned long)fz_bad_address(r, w->groups);
+		c->inner_good = false;
+		break;
+	case 5: /* runs out of what can be written to */
+		a->groups = (unsigned long)w->groups + PAGE_SIZE;
+		a->nr_groups = FZ_GROUPS;
+		c->inner_good = false;
+		break;
+	case 6: /* as after a call that had no room */
+		a->flags |= XEN_SPML_COLLECT_MORE;
+		break;
+	}
+	if (!c->inner_good)
+		c->may |= FZ_MAY(-EFAULT);
 }
 
 /* Only pages that may be written to at any time, and vectors that the kernel ignores. */
@@ -215,13 +235,13 @@ static void make_log(struct fz_worker *w, struct fz_args *c)
 	struct fz_rng *r = &w->rng;
 	struct xen_spml_log *a = &c->op.u.log;
 	enum fz_area area =
-		FZ_PICK(r, ((u8[]){ FZ_PLAIN, FZ_PLAIN, FZ_BALLOON, FZ_SUPER, FZ_RING }));
+		FZ_PICK(r, ((u8[]){ FZ_PLAIN, FZ_PLAIN, FZ_BALLOON, FZ_SUPER, FZ_STATUS }));
 	unsigned int page = fz_below(r, FZ_PAGES / 4 * 3);
 	bool reg = c->op.cmd == XEN_SPML_log_register;
 
 	page += page / 3; /* each fourth is a canary */
-	/* a log in an orderly ring would not be Xen's doing */
-	if (fz_ring_on() && area == FZ_RING)
+	/* an orderly epoch's status page is Xen's alone */
+	if (fz_started() && area == FZ_STATUS)
 		area = FZ_PLAIN;
 	a->vcpu = fz_below(r, num_online_cpus());
 	c->may = FZ_MAY(0) | FZ_MAY(-ENODEV);
@@ -258,8 +278,8 @@ void fz_make_call(struct fz_worker *w, struct fz_args *c)
 {
 	static const u8 cmds[] = {
 		XEN_SPML_info,
-		XEN_SPML_register,
-		XEN_SPML_register,
+		XEN_SPML_start,
+		XEN_SPML_start,
 		XEN_SPML_arm,
 		XEN_SPML_arm,
 		XEN_SPML_arm,
@@ -270,7 +290,7 @@ void fz_make_call(struct fz_worker *w, struct fz_args *c)
 		XEN_SPML_collect,
 		XEN_SPML_collect,
 		XEN_SPML_collect,
-		XEN_SPML_unregister,
+		XEN_SPML_stop,
 		FZ_UNKNOWN,
 		XEN_SPML_rearm,
 		XEN_SPML_rearm,
@@ -284,11 +304,11 @@ void fz_make_call(struct fz_worker *w, struct fz_args *c)
 
 	memset(c, 0, sizeof(*c));
 	op->cmd = FZ_PICK(r, cmds);
-	if (fz_ring_on() && op->cmd == XEN_SPML_unregister)
+	if (fz_started() && op->cmd == XEN_SPML_stop)
 		op->cmd = XEN_SPML_collect;
 	switch (op->cmd) {
-	case XEN_SPML_register:
-		make_register(w, c);
+	case XEN_SPML_start:
+		make_start(w, c);
 		break;
 	case XEN_SPML_arm:
 	case XEN_SPML_forget:
@@ -304,29 +324,14 @@ void fz_make_call(struct fz_worker *w, struct fz_args *c)
 		make_log(w, c);
 		break;
 	case XEN_SPML_collect:
-		op->u.collect.flags = fz_below(r, 3) ? 0 : XEN_SPML_COLLECT_PEEK;
-		c->may = FZ_MAY(0) | FZ_MAY(-ENODEV) | FZ_MAY(-EILSEQ);
-		switch (fz_below(r, 32)) {
-		case 0:
-			op->u.collect.flags = fz_rand(r) | 2;
-			c->may = FZ_MAY(-EINVAL) | FZ_MAY(-ENODEV);
-			break;
-		case 1:
-			op->u.collect.pad = fz_rand(r) | 1;
-			c->may = FZ_MAY(-EINVAL);
-			break;
-		case 2: /* a leg of a call that never began */
-			op->u.collect.cursor = fz_rand(r) >> fz_below(r, 64);
-			c->may |= FZ_MAY(-EINVAL);
-			break;
-		}
+		make_collect(w, c);
 		break;
 	case XEN_SPML_info:
 		for (i = 0; i < ARRAY_SIZE(op->u.size); i++)
 			op->u.size[i] = fz_rand(r);
 		c->may = FZ_MAY(0);
 		break;
-	case XEN_SPML_unregister:
+	case XEN_SPML_stop:
 		for (i = 0; i < ARRAY_SIZE(op->u.size); i++)
 			op->u.size[i] = fz_rand(r);
 		c->may = FZ_MAY(0) | FZ_MAY(-ENODEV);
@@ -339,8 +344,8 @@ void fz_make_call(struct fz_worker *w, struct fz_args *c)
 		op->pad = fz_rand(r) | 1;
 		c->may = FZ_MAY(-EINVAL);
 	}
-	if (fz_ring_on() && op->cmd != XEN_SPML_log_unregister)
-		c->may &= ~(FZ_MAY(-ENODEV) | FZ_MAY(-EILSEQ));
-	if (fz_ring_on() && op->cmd == XEN_SPML_register)
+	if (fz_started() && op->cmd != XEN_SPML_log_unregister)
+		c->may &= ~FZ_MAY(-ENODEV);
+	if (fz_started() && op->cmd == XEN_SPML_start)
 		c->may &= ~FZ_MAY(0);
 }

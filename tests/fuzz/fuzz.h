@@ -43,11 +43,11 @@ static inline u32 fz_below(struct fz_rng *r, u32 n)
 
 enum fz_event {
 	FZ_EPOCHS,
-	FZ_ORDERLY, /* epochs in which one ring stays registered */
+	FZ_ORDERLY, /* epochs in which Xen is started all the time */
 	FZ_ROUNDS,  /* rounds whose result is known exactly */
 	FZ_WRITES,
-	FZ_RECORDS,
-	FZ_OVERFLOWS,
+	FZ_RECORDS, /* bits handed out */
+	FZ_MORES,   /* collects that had no room for all */
 	FZ_BALLOONED,
 	FZ_POPULATED,
 	FZ_MOVED,
@@ -62,8 +62,8 @@ void fz_count(enum fz_event e);
 
 enum fz_plant {
 	FZ_PLANT_NONE,
-	FZ_PLANT_CANARY, /* a word beside the ring */
-	FZ_PLANT_RECORD, /* a record of a frame that nobody armed */
+	FZ_PLANT_CANARY, /* a word that is not Xen's */
+	FZ_PLANT_RECORD, /* a bit of a frame that nobody armed */
 	FZ_PLANT_CODE,	 /* an error that the interface does not have */
 	FZ_PLANT_ROUND,	 /* a write that is not reported */
 };
@@ -76,9 +76,9 @@ int fz_hypercall(struct xen_hvm_spml *op);
 
 /*
  * mem.c: four areas of 2 MiB each, frames by number. Only some are what their
- * name says at any time; plain and ring ones are always there.
+ * name says at any time; plain and status ones are always there.
  */
-enum fz_area { FZ_PLAIN, FZ_RING, FZ_BALLOON, FZ_SUPER, FZ_AREAS };
+enum fz_area { FZ_PLAIN, FZ_STATUS, FZ_BALLOON, FZ_SUPER, FZ_AREAS };
 #define FZ_PAGES 512U
 
 extern uint fz_max_grants; /* a page each is lost for the domain's life */
@@ -94,23 +94,23 @@ void fz_settle(void);		       /* everything is ordinary memory again */
 void fz_check_canaries(void);
 void *fz_hole_get(struct fz_rng *r); /* an address with no memory behind it, or NULL */
 void fz_hole_put(void *va);
-void fz_scribble(struct fz_rng *r);		  /* into what may be a ring's header */
-void fz_list(enum fz_area a, unsigned int i);	  /* the page may become one of a ring */
+void fz_scribble(struct fz_rng *r);		  /* over what may be Xen's count */
+void fz_list(enum fz_area a, unsigned int i);	  /* the page may become the one for status */
 void fz_list_log(enum fz_area a, unsigned int i); /* or a vCPU's log */
 void fz_ask(u64 gfn, u64 nr);			  /* the frames may become armed */
 bool fz_asked(u64 gfn);
 int fz_move(unsigned long from, unsigned long to);
 
 /* args.c */
-#define FZ_MAX_RING  33
 #define FZ_RANGES    (2 * PAGE_SIZE / sizeof(struct xen_spml_range))
+#define FZ_GROUPS    (2 * PAGE_SIZE / sizeof(struct xen_spml_group))
 #define FZ_MAY(code) (1U << fz_code_index(code))
 struct fz_worker;
 struct fz_args {
 	struct xen_hvm_spml op;
 	unsigned int may; /* answers */
 	bool refused;	  /* surely before it has any effect */
-	bool inner_good;  /* what the argument points to can be read */
+	bool inner_good;  /* what the argument points to can be read, or written to */
 };
 void *fz_bad_address(struct fz_rng *r, void *two_pages);
 void *fz_good_address(struct fz_rng *r, void *two_pages, unsigned int size);
@@ -118,12 +118,13 @@ void fz_make_call(struct fz_worker *w, struct fz_args *c);
 
 /* ops.c */
 enum { FZ_UNKNOWN = XEN_SPML_rearm + 1, FZ_CMDS };
-#define FZ_CODES 11
+#define FZ_CODES 10
 struct fz_worker {
 	struct fz_rng rng;
 	unsigned int calls;	       /* of this epoch */
 	void *op;		       /* two pages, then none */
 	struct xen_spml_range *ranges; /* likewise */
+	struct xen_spml_group *groups; /* likewise */
 	u64 table[FZ_CMDS][FZ_CODES];
 	u64 ns[FZ_CMDS], longest[FZ_CMDS];
 	struct task_struct *task;
@@ -131,13 +132,13 @@ struct fz_worker {
 int fz_worker_init(struct fz_worker *w);
 void fz_worker_exit(struct fz_worker *w);
 void fz_call(struct fz_worker *w);
-void fz_orderly_begin(struct fz_rng *r); /* registers, does an exact round */
+void fz_orderly_begin(struct fz_rng *r); /* starts Xen, does an exact round */
 void fz_orderly_end(void);
-void fz_unregister_all(void);
+void fz_stop_all(void);
 void fz_own_log(struct fz_rng *r); /* what needs no hypercall */
 extern const char *const fz_code_names[FZ_CODES];
 int fz_code_index(int ret);
-bool fz_ring_on(void); /* one ring stays registered: an orderly epoch */
+bool fz_started(void); /* Xen is started all the time: an orderly epoch */
 
 /* limits.c */
 struct seq_file;

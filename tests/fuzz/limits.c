@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Each quota of the interface: the last that is granted, and the first that is refused. */
+#include <linux/bitops.h>
 #include <linux/errno.h>
 #include <linux/gfp.h>
 #include <linux/seq_file.h>
@@ -64,18 +65,15 @@ static int simple(u32 cmd)
 	return fz_hypercall(&op);
 }
 
-static int enroll_leg(const u64 *gfns, u32 nr, u32 done)
+static int start(u64 status_gfn)
 {
-	op = (struct xen_hvm_spml){ .cmd = XEN_SPML_register };
-	op.u.reg.gfns = (unsigned long)gfns;
-	op.u.reg.nr_pages = nr;
-	op.u.reg.done = done;
+	op = (struct xen_hvm_spml){ .cmd = XEN_SPML_start, .u.start.status_gfn = status_gfn };
 	return fz_hypercall(&op);
 }
 
-static int enroll(const u64 *gfns, u32 nr)
+static int start_without(void)
 {
-	return enroll_leg(gfns, nr, 0);
+	return start(XEN_SPML_NO_STATUS);
 }
 
 static u64 tracked(void)
@@ -83,19 +81,19 @@ static u64 tracked(void)
 	return simple(XEN_SPML_info) ? ~0ULL : op.u.info.tracked;
 }
 
-static void ring_pages(u64 *gfns, u32 max)
+static void starts(void)
 {
-	is("ring of no page", enroll(gfns, 0), -EINVAL);
-	is("ring without records", enroll(gfns, 1), -EINVAL);
-	is("ring of 1 + 3 pages", enroll(gfns, 4), -EINVAL);
-	is("end of a ring that never began", enroll_leg(gfns, 2, 2), -EINVAL);
-	is("smallest ring", enroll(gfns, 2), 0);
-	is("second ring", enroll(gfns + 2, 2), -EBUSY);
-	is("smallest ring goes", simple(XEN_SPML_unregister), 0);
-	is("largest ring", enroll(gfns, max), 0);
-	is("largest ring goes", simple(XEN_SPML_unregister), 0);
-	is("one page too many", enroll(gfns, max + 1), -EINVAL);
-	is("next size of ring", enroll(gfns, 2 * (max - 1) + 1), -EINVAL);
+	struct xen_spml_status *status = fz_va(FZ_STATUS, 0);
+
+	fz_list(FZ_STATUS, 0);
+	is("status at no memory", start(FAR), -EINVAL);
+	is("status in a page", start(fz_gfn(FZ_STATUS, 0)), 0);
+	is("nothing is logged yet", status->logged, 0);
+	is("start twice", start_without(), -EBUSY);
+	is("stop", simple(XEN_SPML_stop), 0);
+	is("start without status", start_without(), 0);
+	is("stop again", simple(XEN_SPML_stop), 0);
+	is("stop twice", simple(XEN_SPML_stop), -ENODEV);
 }
 
 static void nr_ranges(void)
@@ -117,28 +115,78 @@ static void nr_ranges(void)
 	vfree(r);
 }
 
-/* The smallest ring takes 512 records, and not one more. */
-static void records(void)
+static unsigned int weight(const struct xen_spml_group *g)
 {
-	struct xen_spml_ring *ring = fz_va(FZ_RING, 0);
+	unsigned int i, bits = 0;
+
+	for (i = 0; i < ARRAY_SIZE(g->bits); i++)
+		bits += hweight64(g->bits[i]);
+	return bits;
+}
+
+static int collect(struct xen_spml_group *to, u32 nr)
+{
+	op = (struct xen_hvm_spml){ .cmd = XEN_SPML_collect };
+	op.u.collect.groups = (unsigned long)to;
+	op.u.collect.nr_groups = nr;
+	return fz_hypercall(&op);
+}
+
+static int collect_more(void)
+{
+	op.u.collect.done = 0;
+	return fz_hypercall(&op);
+}
+
+static void write_all(void)
+{
 	unsigned int i;
 
-	is("arm as many as the ring has records", range(XEN_SPML_arm, fz_gfn(FZ_PLAIN, 0), 512), 0);
-	is("arm one more", range(XEN_SPML_arm, fz_gfn(FZ_BALLOON, 0), 1), 0);
-	for (i = 0; i < 512; i++)
-		fz_write(i);
-	is("collect a full ring", simple(XEN_SPML_collect), 0);
-	is("records of a full ring", op.u.collect.prod, 512);
-	is("a full ring has not overflowed", op.u.collect.flags, 0);
-	WRITE_ONCE(ring->cons, 512);
-	for (i = 0; i < 512; i++)
+	for (i = 0; i < FZ_PAGES; i++)
 		fz_write(i);
 	WRITE_ONCE(*(u64 *)fz_va(FZ_BALLOON, 0), 1);
-	simple(XEN_SPML_collect);
-	is("one record too many", op.u.collect.flags, XEN_SPML_F_OVERFLOW);
-	is("records in spite of it", op.u.collect.prod, 1024);
-	is("armed again in spite of it", op.u.collect.rearmed, 513);
-	WRITE_ONCE(ring->cons, 1024);
+}
+
+/* Two groups, and room for none, for one, and for both: nothing is lost. */
+static void room(void)
+{
+	struct xen_spml_group *g = vmalloc_array(2, sizeof(*g));
+	unsigned int bits;
+
+	if (!g) {
+		fz_bad("no memory for groups\n");
+		return;
+	}
+	is("arm a whole group", range(XEN_SPML_arm, fz_gfn(FZ_PLAIN, 0), FZ_PAGES), 0);
+	is("arm a frame of another", range(XEN_SPML_arm, fz_gfn(FZ_BALLOON, 0), 1), 0);
+	write_all();
+	is("more done than there is room",
+	   (collect(g, 1), op.u.collect.done = 2, fz_hypercall(&op)), -EINVAL);
+	bits = weight(g);
+	op.u.collect.done = 1;
+	is("no room left", fz_hypercall(&op), 0);
+	is("there is more", op.u.collect.flags, XEN_SPML_COLLECT_MORE);
+	is("the rest", collect_more(), 0);
+	is("there is none any more", op.u.collect.flags, 0);
+	bits += weight(g);
+	is("each frame of the round", bits, FZ_PAGES + 1);
+
+	write_all();
+	is("collect without room", collect(g, 0), 0);
+	is("without room there is more", op.u.collect.flags, XEN_SPML_COLLECT_MORE);
+	is("what the status would say", op.u.collect.logged, bits);
+	is("collect to nowhere", collect((void *)(1UL << 63), 2), -EFAULT);
+	is("collect all", collect(g, 2), 0);
+	is("both groups", op.u.collect.done, 2);
+	is("each frame of the next round", weight(g) + weight(g + 1), FZ_PAGES + 1);
+	write_all();
+	op = (struct xen_hvm_spml){ .cmd = XEN_SPML_collect };
+	op.u.collect.flags = XEN_SPML_COLLECT_PEEK;
+	is("peek", fz_hypercall(&op), 0);
+	is("logged since", op.u.collect.logged, FZ_PAGES + 1);
+	is("and collected", collect(g, 2), 0);
+	is("armed again by all of these", weight(g) + weight(g + 1), FZ_PAGES + 1);
+	vfree(g);
 }
 
 static int log_op(u32 cmd, u64 gfn, u32 vcpu, u8 vector)
@@ -210,12 +258,12 @@ static void frames(u64 max)
 	is("room for one", range(XEN_SPML_forget, FAR, 1), 0);
 	is("the one there is room for", range(XEN_SPML_arm, FAR + left, 1), 0);
 	is("most frames again", tracked(), max);
-	simple(XEN_SPML_unregister);
+	simple(XEN_SPML_stop);
 	move(left + 1, 1, true);
 }
 
 /* Xen's memory for frames that lie far from one another: a guest must not have all of it. */
-static void scattered(u64 *gfns, u64 max)
+static void scattered(u64 max)
 {
 	unsigned int quota = 2 * (max / CHUNK) + 16, i;
 
@@ -225,46 +273,31 @@ static void scattered(u64 *gfns, u64 max)
 		;
 	is("most scattered frames", i, quota);
 	is("one scattered frame too many", range(XEN_SPML_arm, FAR + quota * CHUNK, 1), -ENOSPC);
-	simple(XEN_SPML_unregister);
-	enroll(gfns, 2);
-	is("room for it in another ring", range(XEN_SPML_arm, FAR + quota * CHUNK, 1), 0);
-	simple(XEN_SPML_unregister);
+	simple(XEN_SPML_stop);
+	start_without();
+	is("room for it after another start", range(XEN_SPML_arm, FAR + quota * CHUNK, 1), 0);
+	simple(XEN_SPML_stop);
 	move(quota + 1, CHUNK, true);
 }
 
 void fz_limits(void)
 {
-	unsigned int nr = FZ_AREAS * FZ_PAGES + 1, i;
-	u64 *gfns = vmalloc_array(nr, sizeof(*gfns)), max;
-	struct page *one_more = alloc_page(GFP_KERNEL);
-	u32 max_ring;
+	u64 max;
 
-	if (!gfns || !one_more) {
-		fz_bad("no memory\n");
-		goto out;
-	}
-	/* the ring area first: records() looks into its first page */
-	for (i = 0; i < nr - 1; i++)
-		gfns[i] = frame((i + FZ_RING * FZ_PAGES) % (nr - 1));
-	gfns[i] = page_to_pfn(one_more);
 	simple(XEN_SPML_info);
 	max = op.u.info.max_tracked;
-	max_ring = op.u.info.max_ring_pages;
-	is("arm without a ring", range(XEN_SPML_arm, frame(0), 1), -ENODEV);
-	is("arm again without a ring", range(XEN_SPML_rearm, frame(0), 1), -ENODEV);
-	is("log without a ring", log_op(XEN_SPML_log_register, frame(0), 0, 16), -ENODEV);
-	ring_pages(gfns, max_ring);
-	enroll(gfns, 2);
+	is("arm without a start", range(XEN_SPML_arm, frame(0), 1), -ENODEV);
+	is("arm again without a start", range(XEN_SPML_rearm, frame(0), 1), -ENODEV);
+	is("collect without a start", simple(XEN_SPML_collect), -ENODEV);
+	is("log without a start", log_op(XEN_SPML_log_register, frame(0), 0, 16), -ENODEV);
+	starts();
+	start_without();
 	nr_ranges();
 	logs();
-	records();
-	simple(XEN_SPML_unregister);
-	enroll(gfns, max_ring);
+	room();
+	simple(XEN_SPML_stop);
+	start_without();
 	frames(max);
-	enroll(gfns, 2);
-	scattered(gfns, max);
-out:
-	if (one_more)
-		__free_page(one_more);
-	vfree(gfns);
+	start_without();
+	scattered(max);
 }

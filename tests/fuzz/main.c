@@ -7,7 +7,8 @@
  * /proc/spml-fuzz until rmmod. Between epochs no call is in progress, and what Xen
  * has done to memory is looked at. An epoch's calls depend on seed, its number and
  * the thread alone (not so how threads meet): first=N calls=1 does epoch N again.
- * Only without ooh.ko: a domain has one ring.
+ * Only without ooh.ko: a domain follows frames for one of
+ * its programs.
  */
 #include <linux/atomic.h>
 #include <linux/completion.h>
@@ -41,12 +42,11 @@ module_param(mode, charp, 0444);
 module_param(plant, charp, 0444);
 
 static const char *const event_names[FZ_EVENTS] = {
-	"epochs",    "orderly", "rounds",  "writes",	 "records",	"overflows", "ballooned",
-	"populated", "moved",	"granted", "superpages", "bad-handles", "indices",   "vmfuncs",
+	"epochs",    "orderly", "rounds",  "writes",	 "records",	"mores",   "ballooned",
+	"populated", "moved",	"granted", "superpages", "bad-handles", "indices", "vmfuncs",
 };
-static const char *const cmd_names[FZ_CMDS] = { "info",	   "register",	 "arm",	   "forget",
-						"collect", "unregister", "logreg", "logunreg",
-						"rearm",   "unknown" };
+static const char *const cmd_names[FZ_CMDS] = { "info", "start",  "arm",      "forget", "collect",
+						"stop", "logreg", "logunreg", "rearm",	"unknown" };
 static const char *const plant_names[] = { "", "canary", "record", "code", "round" };
 
 bool fz_loose;
@@ -153,7 +153,7 @@ static int fuzz(void)
 		ret = run_workers(fz_rand(&r));
 		fz_count(FZ_EPOCHS);
 		fz_orderly_end();
-		fz_unregister_all();
+		fz_stop_all();
 		fz_settle();
 		fz_check_canaries();
 		fz_loose = false;
@@ -164,7 +164,7 @@ static int fuzz(void)
 	r.s = seed;
 	fz_orderly_begin(&r);
 	fz_orderly_end();
-	fz_unregister_all();
+	fz_stop_all();
 	fz_check_canaries();
 	return ret;
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The memory that the calls are about. Every word of the plain and ring areas
+ * The memory that the calls are about. Every word of the plain and status areas
  * holds a pattern that no record can look like, so that whatever Xen writes to a
- * page that is no ring is seen. Threads write only to the first words of plain
- * pages (NOISE) and to what may be a ring's header (HEADER).
+ * page that is not for its status is seen. Threads write only to the first words of
+ * plain pages (NOISE) and to what may be Xen's count (HEADER).
  */
 #include <linux/atomic.h>
 #include <linux/bitmap.h>
@@ -20,16 +20,16 @@
 
 #define WORDS  (PAGE_SIZE / sizeof(u64))
 #define NOISE  8	   /* words of a plain page */
-#define HEADER 3	   /* words of struct xen_spml_ring */
+#define HEADER 1	   /* words of struct xen_spml_status */
 #define GFNS   (1UL << 21) /* frames below can be memory of the guest's */
 
 static struct page *block[FZ_AREAS];
 static unsigned long *asked;
 static DECLARE_BITMAP(listed_plain, FZ_PAGES);
-static DECLARE_BITMAP(listed_ring, FZ_PAGES);
+static DECLARE_BITMAP(listed_status, FZ_PAGES);
 /* of these, what may have been a vCPU's log: the processor's records are two words */
 static DECLARE_BITMAP(log_plain, FZ_PAGES);
-static DECLARE_BITMAP(log_ring, FZ_PAGES);
+static DECLARE_BITMAP(log_status, FZ_PAGES);
 
 /* What is behind a frame of the balloon area, guarded by its bit in busy. */
 enum { MEMORY, HOLE, GRANT };
@@ -54,7 +54,7 @@ void *fz_va(enum fz_area a, unsigned int i)
 
 bool fz_always_ram(u64 gfn)
 {
-	return gfn - fz_gfn(FZ_PLAIN, 0) < FZ_PAGES || gfn - fz_gfn(FZ_RING, 0) < FZ_PAGES;
+	return gfn - fz_gfn(FZ_PLAIN, 0) < FZ_PAGES || gfn - fz_gfn(FZ_STATUS, 0) < FZ_PAGES;
 }
 
 static u64 pattern(enum fz_area a, unsigned int i, unsigned int word)
@@ -75,16 +75,16 @@ void fz_list(enum fz_area a, unsigned int i)
 {
 	if (a == FZ_PLAIN)
 		set_bit(i, listed_plain);
-	if (a == FZ_RING)
-		set_bit(i, listed_ring);
+	if (a == FZ_STATUS)
+		set_bit(i, listed_status);
 }
 
 void fz_list_log(enum fz_area a, unsigned int i)
 {
 	if (a == FZ_PLAIN)
 		set_bit(i, log_plain);
-	if (a == FZ_RING)
-		set_bit(i, log_ring);
+	if (a == FZ_STATUS)
+		set_bit(i, log_status);
 	fz_list(a, i);
 }
 
@@ -105,12 +105,6 @@ bool fz_asked(u64 gfn)
 	return fz_loose || (gfn < GFNS && test_bit(gfn, asked));
 }
 
-/* Is the word one that Xen may have put into a ring? */
-static bool is_record(u64 v)
-{
-	return !(v & ~PAGE_MASK) && fz_asked(v >> PAGE_SHIFT);
-}
-
 /* Linear address and flags, or a frame of the guest's, armed or not. */
 static bool is_log_record(u64 v, unsigned int w)
 {
@@ -119,7 +113,7 @@ static bool is_log_record(u64 v, unsigned int w)
 
 static void check_page(enum fz_area a, unsigned int i, bool listed)
 {
-	bool log = test_bit(i, a == FZ_PLAIN ? log_plain : log_ring);
+	bool log = test_bit(i, a == FZ_PLAIN ? log_plain : log_status);
 	u64 *p = fz_va(a, i);
 	unsigned int w = a == FZ_PLAIN ? NOISE : listed ? HEADER : 0;
 	bool dirty = false;
@@ -128,10 +122,10 @@ static void check_page(enum fz_area a, unsigned int i, bool listed)
 		if (p[w] == pattern(a, i, w))
 			continue;
 		dirty = true;
-		if (!listed || !(is_record(p[w]) || (log && is_log_record(p[w], w)))) {
+		if (!log || !is_log_record(p[w], w)) {
 			fz_bad("canary: %s page %u, word %u holds %#llx, %s\n",
-			       a == FZ_PLAIN ? "plain" : "ring", i, w, p[w],
-			       listed ? "which is no record" : "and the page was no ring's");
+			       a == FZ_PLAIN ? "plain" : "status", i, w, p[w],
+			       log ? "which is no record" : "which is not Xen's to write");
 			break;
 		}
 	}
@@ -139,23 +133,23 @@ static void check_page(enum fz_area a, unsigned int i, bool listed)
 		fill(a, i);
 }
 
-/* No call is in progress and no ring registered: nothing may change any more. */
+/* No call is in progress and Xen has stopped: nothing may change any more. */
 void fz_check_canaries(void)
 {
 	unsigned int i;
 
 	if (fz_planted(FZ_PLANT_CANARY)) {
-		i = find_first_zero_bit(listed_ring, FZ_PAGES);
-		((u64 *)fz_va(FZ_RING, i))[100]++;
+		i = find_first_zero_bit(listed_status, FZ_PAGES);
+		((u64 *)fz_va(FZ_STATUS, i))[100]++;
 	}
 	for (i = 0; i < FZ_PAGES; i++) {
 		check_page(FZ_PLAIN, i, test_bit(i, listed_plain));
-		check_page(FZ_RING, i, test_bit(i, listed_ring));
+		check_page(FZ_STATUS, i, test_bit(i, listed_status));
 	}
 	bitmap_zero(listed_plain, FZ_PAGES);
-	bitmap_zero(listed_ring, FZ_PAGES);
+	bitmap_zero(listed_status, FZ_PAGES);
 	bitmap_zero(log_plain, FZ_PAGES);
-	bitmap_zero(log_ring, FZ_PAGES);
+	bitmap_zero(log_status, FZ_PAGES);
 	bitmap_zero(asked, GFNS);
 }
 
@@ -188,16 +182,10 @@ void fz_write_some(struct fz_rng *r)
 
 void fz_scribble(struct fz_rng *r)
 {
-	static const u64 values[] = { 0, 1, 511, 512, 513, ~0ULL, 1ULL << 63, 1ULL << 32 };
-	unsigned int i = find_next_bit(listed_ring, FZ_PAGES, fz_below(r, FZ_PAGES));
-	u64 *p;
+	unsigned int i = find_next_bit(listed_status, FZ_PAGES, fz_below(r, FZ_PAGES));
 
-	if (i == FZ_PAGES)
-		return;
-	p = fz_va(FZ_RING, i);
-	/* most often a consumer index that is right, or just wrong */
-	WRITE_ONCE(p[fz_below(r, 4) ? 1 : fz_below(r, HEADER)],
-		   fz_below(r, 4) ? READ_ONCE(p[0]) - fz_below(r, 3) : FZ_PICK(r, values));
+	if (i < FZ_PAGES)
+		WRITE_ONCE(*(u64 *)fz_va(FZ_STATUS, i), fz_rand(r) >> fz_below(r, 64));
 }
 
 /*
@@ -440,7 +428,7 @@ int fz_mem_init(void)
 	}
 	for (i = 0; i < FZ_PAGES; i++) {
 		fill(FZ_PLAIN, i);
-		fill(FZ_RING, i);
+		fill(FZ_STATUS, i);
 	}
 	return 0;
 }

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Makes the calls, and judges what Xen answers. In an orderly epoch one ring is registered
- * all the time and only drain() writes its consumer index: what collect says can
- * be judged exactly. In the others everything goes.
+ * Makes the calls, and judges what Xen answers. In an orderly epoch Xen is started all
+ * the time, and nothing but Xen writes to its status page: what it says there can be
+ * judged. In the others everything goes.
  */
 #include <linux/ktime.h>
-#include <linux/mutex.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 #include <xen/interface/hvm/hvm_op.h>
@@ -17,20 +16,17 @@
 #define OP     sizeof(struct xen_hvm_spml)
 #define AROUND 0xa5
 
-const char *const fz_code_names[FZ_CODES] = { "0",	"EFAULT",     "EINVAL", "ENODEV",
-					      "ENOSPC", "ENOMEM",     "EBUSY",	"EILSEQ",
-					      "ENOSYS", "EOPNOTSUPP", "other" };
-static const int codes[FZ_CODES - 1] = { 0,	  -EFAULT, -EINVAL, -ENODEV, -ENOSPC,
-					 -ENOMEM, -EBUSY,  -EILSEQ, -ENOSYS, -EOPNOTSUPP };
-/* the ring of an orderly epoch */
+const char *const fz_code_names[FZ_CODES] = { "0",	"EFAULT", "EINVAL", "ENODEV",	  "ENOSPC",
+					      "ENOMEM", "EBUSY",  "ENOSYS", "EOPNOTSUPP", "other" };
+static const int codes[FZ_CODES - 1] = { 0,	  -EFAULT, -EINVAL, -ENODEV,	-ENOSPC,
+					 -ENOMEM, -EBUSY,  -ENOSYS, -EOPNOTSUPP };
+/* an orderly epoch */
 static struct {
 	bool on;
-	unsigned int nr;
-	u16 page[FZ_MAX_RING];
-	struct xen_spml_ring *header;
-	u64 cons, size, records;
-	struct mutex lock;
-} ring = { .lock = __MUTEX_INITIALIZER(ring.lock) };
+	struct xen_spml_status *status;
+	u64 records; /* when it began */
+	atomic64_t got;
+} orderly;
 
 /* Xen can read these, and not write them. */
 static const struct xen_hvm_spml read_only[] = {
@@ -40,9 +36,9 @@ static const struct xen_hvm_spml read_only[] = {
 
 static struct xen_hvm_spml shared[3];
 
-bool fz_ring_on(void)
+bool fz_started(void)
 {
-	return ring.on;
+	return orderly.on;
 }
 
 int fz_code_index(int ret)
@@ -68,6 +64,25 @@ static unsigned int index_of(u32 cmd)
 	return min_t(u32, cmd, FZ_UNKNOWN);
 }
 
+static void judge_collect(const struct xen_hvm_spml *op, const struct xen_hvm_spml *then, int ret)
+{
+	const struct xen_spml_collect *was = &op->u.collect, *now = &then->u.collect;
+	bool peek = was->flags & XEN_SPML_COLLECT_PEEK, more = now->flags & XEN_SPML_COLLECT_MORE;
+
+	if (ret == -EINVAL)
+		return;
+	if (now->done < was->done || now->done > now->nr_groups || (peek && now->done != was->done))
+		fz_bad("collect: %u groups, then %u, of %u\n", was->done, now->done,
+		       now->nr_groups);
+	if (ret)
+		return;
+	if ((now->flags ^ was->flags) & ~XEN_SPML_COLLECT_MORE || (peek && more))
+		fz_bad("collect: flags %#x, then %#x\n", was->flags, now->flags);
+	if (more ? now->done != now->nr_groups || !now->cursor : now->cursor)
+		fz_bad("collect: %s, %u groups of %u, cursor %#llx\n", more ? "more" : "all",
+		       now->done, now->nr_groups, now->cursor);
+}
+
 static void judge_fields(struct fz_args *c, const struct xen_hvm_spml *now, int ret)
 {
 	struct xen_hvm_spml same = *now;
@@ -86,10 +101,6 @@ static void judge_fields(struct fz_args *c, const struct xen_hvm_spml *now, int 
 			fz_bad("info: version %u, %llu frames of %llu\n", now->u.info.version,
 			       now->u.info.tracked, now->u.info.max_tracked);
 		break;
-	case XEN_SPML_register:
-		/* how far it got, if an operation of another vCPU broke it off */
-		same.u.reg.done = was->u.reg.done;
-		break;
 	case XEN_SPML_arm:
 	case XEN_SPML_forget:
 	case XEN_SPML_rearm:
@@ -103,12 +114,11 @@ static void judge_fields(struct fz_args *c, const struct xen_hvm_spml *now, int 
 			       now->u.ranges.done);
 		break;
 	case XEN_SPML_collect:
-		same.u.collect = was->u.collect;
-		same.u.collect.pad = now->u.collect.pad;
-		if (!ret && (now->u.collect.flags & ~XEN_SPML_F_OVERFLOW))
-			fz_bad("collect: flags %#x\n", now->u.collect.flags);
-		if (!ret && now->u.collect.cursor)
-			fz_bad("collect: not at its end\n");
+		same.u.collect.done = was->u.collect.done;
+		same.u.collect.flags = was->u.collect.flags;
+		same.u.collect.logged = was->u.collect.logged;
+		same.u.collect.cursor = was->u.collect.cursor;
+		judge_collect(was, now, ret);
 		break;
 	}
 	for (i = 0; i < OP; i++)
@@ -132,38 +142,36 @@ static void judge_refusal(struct fz_args *c, const struct xen_hvm_spml *now)
 		fz_bad("arm: frame %#llx is refused\n", one.gfn + a->offset);
 }
 
-static u64 *record(u64 i)
+/* What Xen wrote to the buffer, and that it wrote nothing else there. */
+static void judge_groups(struct fz_worker *w, const struct fz_args *c,
+			 const struct xen_spml_collect *now)
 {
-	u64 slot = i & (ring.size - 1);
+	u32 from = c->op.u.collect.done, i;
+	struct xen_spml_group g;
+	unsigned int n;
 
-	return (u64 *)fz_va(FZ_RING, ring.page[1 + slot / XEN_SPML_RECORDS_PER_PAGE]) +
-	       slot % XEN_SPML_RECORDS_PER_PAGE;
-}
+	for (i = from; i < now->done; i++) {
+		struct xen_spml_group *at = (struct xen_spml_group *)now->groups + i;
 
-/* Reads what is in the ring of an orderly epoch, like a guest that means well. */
-static void drain(void)
-{
-	u64 prod, v;
-
-	if (!mutex_trylock(&ring.lock))
-		return;
-	prod = READ_ONCE(ring.header->prod);
-	if (READ_ONCE(ring.header->cons) != ring.cons)
-		fz_bad("ring: Xen changed the consumer index\n");
-	if (prod - ring.cons > ring.size)
-		fz_bad("ring: %llu produced, %llu consumed, of %llu\n", prod, ring.cons, ring.size);
-	else
-		for (; ring.cons != prod; ring.cons++) {
-			v = READ_ONCE(*record(ring.cons));
-			if (fz_planted(FZ_PLANT_RECORD))
-				v = 0x3ffffffff000;
-			if (v & ~PAGE_MASK || !fz_asked(v >> PAGE_SHIFT))
-				fz_bad("ring: record %llu is %#llx, which was never armed\n",
-				       ring.cons, v);
+		memcpy(&g, at, sizeof(g));
+		memset(at, AROUND, sizeof(g));
+		if (fz_planted(FZ_PLANT_RECORD))
+			g.gfn = 0x3ffffffe00;
+		if (g.gfn % XEN_SPML_GROUP_FRAMES || !memchr_inv(g.bits, 0, sizeof(g.bits)))
+			fz_bad("collect: group %u begins at %#llx\n", i, g.gfn);
+		for (n = 0; n < XEN_SPML_GROUP_FRAMES; n++) {
+			if (!(g.bits[n / 64] >> n % 64 & 1))
+				continue;
 			fz_count(FZ_RECORDS);
+			atomic64_inc(&orderly.got);
+			if (!fz_asked(g.gfn + n)) {
+				fz_bad("collect: frame %#llx, which was never armed\n", g.gfn + n);
+				break;
+			}
 		}
-	smp_store_release(&ring.header->cons, ring.cons);
-	mutex_unlock(&ring.lock);
+	}
+	if (memchr_inv(w->groups, AROUND, 2 * PAGE_SIZE))
+		fz_bad("collect: Xen wrote beside the groups\n");
 }
 
 static int timed(struct fz_worker *w, struct fz_args *c, struct xen_hvm_spml *at)
@@ -179,7 +187,6 @@ static int timed(struct fz_worker *w, struct fz_args *c, struct xen_hvm_spml *at
 
 static void call_at(struct fz_worker *w, struct fz_args *c, struct xen_hvm_spml *at, bool good)
 {
-	u64 before = ring.on ? READ_ONCE(ring.header->prod) : 0;
 	u8 *area = w->op;
 	unsigned int offset = (u8 *)at - area;
 	struct xen_hvm_spml now;
@@ -208,19 +215,20 @@ static void call_at(struct fz_worker *w, struct fz_args *c, struct xen_hvm_spml 
 	judge_fields(c, &now, ret);
 	if (c->op.cmd == XEN_SPML_arm && ret == -EINVAL)
 		judge_refusal(c, &now);
-	if (c->op.cmd != XEN_SPML_collect || ret)
+	if (c->op.cmd != XEN_SPML_collect)
 		return;
-	if (now.u.collect.flags & XEN_SPML_F_OVERFLOW)
-		fz_count(FZ_OVERFLOWS);
-	if (ring.on && !c->op.u.collect.cursor &&
-	    (now.u.collect.prod < before || now.u.collect.prod > READ_ONCE(ring.header->prod)))
-		fz_bad("collect: up to %llu, of %llu to %llu\n", now.u.collect.prod, before,
-		       READ_ONCE(ring.header->prod));
+	/* other threads may have had a mixture of arguments lead to our buffer */
+	if (!ret && c->inner_good && !fz_loose)
+		judge_groups(w, c, &now.u.collect);
+	memset(w->groups, AROUND, 2 * PAGE_SIZE);
+	if (!ret && now.u.collect.flags & XEN_SPML_COLLECT_MORE)
+		fz_count(FZ_MORES);
 }
 
 /*
  * The argument is overwritten by other threads while Xen works on it. Not for
- * registering: a mixture would make a ring of whatever memory of the guest's.
+ * starting: a mixture would have Xen write to whatever memory of the guest's. What
+ * collect may be led to write to are the threads' own buffers.
  */
 static void shared_call(struct fz_worker *w, struct fz_args *c)
 {
@@ -267,10 +275,8 @@ void fz_call(struct fz_worker *w)
 		fz_own_log(r);
 	if (!fz_below(r, 16))
 		fz_change_some(r);
-	if (!ring.on && !fz_below(r, 64))
+	if (!orderly.on && !fz_below(r, 64))
 		fz_scribble(r);
-	if (ring.on && !fz_below(r, 24))
-		drain();
 }
 
 /*
@@ -363,33 +369,42 @@ static int simple(u32 cmd, struct xen_hvm_spml *op)
 	return fz_hypercall(op);
 }
 
-void fz_unregister_all(void)
+void fz_stop_all(void)
 {
 	struct xen_hvm_spml op = {};
-	int ret = simple(XEN_SPML_unregister, &op);
+	int ret = simple(XEN_SPML_stop, &op);
 	unsigned long index = 0;
 
 	if (ret && ret != -ENODEV)
-		fz_bad("unregister: %d\n", ret);
+		fz_bad("stop: %d\n", ret);
 	if (read_index(&index))
-		fz_bad("a log without a ring\n");
+		fz_bad("a log after the stop\n");
 	op = (struct xen_hvm_spml){};
-	ret = simple(XEN_SPML_unregister, &op);
+	ret = simple(XEN_SPML_stop, &op);
 	if (ret != -ENODEV)
-		fz_bad("unregister twice: %d\n", ret);
+		fz_bad("stop twice: %d\n", ret);
 	op = (struct xen_hvm_spml){};
 	ret = simple(XEN_SPML_info, &op);
-	if (ret || op.u.info.tracked)
-		fz_bad("info without a ring: %d, %llu frames\n", ret, op.u.info.tracked);
+	if (ret || op.u.info.tracked || op.u.info.logged)
+		fz_bad("info after the stop: %d, %llu frames, %llu logged\n", ret,
+		       op.u.info.tracked, op.u.info.logged);
+}
+
+static int collect(struct xen_hvm_spml *op, struct xen_spml_group *groups, u32 nr)
+{
+	*op = (struct xen_hvm_spml){};
+	op->u.collect.groups = (unsigned long)groups;
+	op->u.collect.nr_groups = nr;
+	return simple(XEN_SPML_collect, op);
 }
 
 /* A round of which is known what it has to say: both directions. */
 static void exact_round(struct fz_rng *r)
 {
-	struct xen_spml_range range[16];
-	struct xen_hvm_spml op = {};
-	unsigned int first = fz_below(r, FZ_PAGES), i, n = ARRAY_SIZE(range),
-		     page[ARRAY_SIZE(range)];
+	unsigned int first = fz_below(r, FZ_PAGES), i, page[16], n = ARRAY_SIZE(page), bits = 0;
+	struct xen_spml_range range[ARRAY_SIZE(page)];
+	struct xen_spml_group groups[2]; /* the area is one of them */
+	struct xen_hvm_spml op;
 	u32 seen = 0;
 	int ret;
 
@@ -398,10 +413,10 @@ static void exact_round(struct fz_rng *r)
 		range[i] = (struct xen_spml_range){ .gfn = fz_gfn(FZ_PLAIN, page[i]), .nr = 1 };
 		fz_ask(range[i].gfn, 1);
 	}
-	/* an entry of before, still in a CPU's log, would count as written: that is allowed, but not exact */
-	ret = simple(XEN_SPML_collect, &op);
-	if (ret || op.u.collect.prod)
-		fz_bad("collect of nothing: %d, %llu records\n", ret, op.u.collect.prod);
+	/* an entry of before, still in a CPU's log, would count: allowed, but not exact */
+	ret = collect(&op, groups, ARRAY_SIZE(groups));
+	if (ret || op.u.collect.done)
+		fz_bad("collect of nothing: %d, %u groups\n", ret, op.u.collect.done);
 	op = (struct xen_hvm_spml){};
 	op.u.ranges.ranges = (unsigned long)range;
 	op.u.ranges.nr_ranges = n;
@@ -409,72 +424,68 @@ static void exact_round(struct fz_rng *r)
 	for (i = 0; i < n; i += 2)
 		if (!fz_planted(FZ_PLANT_ROUND))
 			fz_write(page[i]);
-	op = (struct xen_hvm_spml){};
 	if (!ret)
-		ret = simple(XEN_SPML_collect, &op);
-	if (ret || op.u.collect.flags || op.u.collect.prod > ring.size) {
-		fz_bad("exact round: %d, flags %#x, %llu records\n", ret, op.u.collect.flags,
-		       op.u.collect.prod);
+		ret = collect(&op, groups, ARRAY_SIZE(groups));
+	if (ret || op.u.collect.flags || op.u.collect.done > 1) {
+		fz_bad("exact round: %d, flags %#x, %u groups\n", ret, op.u.collect.flags,
+		       op.u.collect.done);
 		return;
 	}
-	for (; ring.cons != op.u.collect.prod; ring.cons++)
+	if (op.u.collect.done && groups[0].gfn == fz_gfn(FZ_PLAIN, 0)) {
 		for (i = 0; i < n; i++)
-			if (*record(ring.cons) >> PAGE_SHIFT == range[i].gfn)
-				seen ^= 1U << i;
-	smp_store_release(&ring.header->cons, ring.cons);
-	if (seen != 0x5555 || op.u.collect.prod != n / 2 || op.u.collect.rearmed != n / 2)
-		fz_bad("exact round: %#x reported in %llu records, %llu armed again\n", seen,
-		       op.u.collect.prod, op.u.collect.rearmed);
+			if (groups[0].bits[page[i] / 64] >> page[i] % 64 & 1)
+				seen |= 1U << i;
+		for (i = 0; i < ARRAY_SIZE(groups[0].bits); i++)
+			bits += hweight64(groups[0].bits[i]);
+	}
+	if (seen != 0x5555 || bits != n / 2)
+		fz_bad("exact round: %#x reported in %u bits\n", seen, bits);
 	fz_count(FZ_ROUNDS);
 }
 
 void fz_orderly_begin(struct fz_rng *r)
 {
 	struct xen_hvm_spml op = {};
-	unsigned int i, first = fz_below(r, FZ_PAGES);
-	u64 gfns[FZ_MAX_RING];
+	unsigned int page = fz_below(r, FZ_PAGES);
 	int ret;
 
 	simple(XEN_SPML_info, &op);
-	ring.records = op.u.info.records;
-	ring.nr = 1 + (1 << fz_below(r, 6));
-	for (i = 0; i < ring.nr; i++) {
-		ring.page[i] = (first + i * 101) % FZ_PAGES;
-		fz_list(FZ_RING, ring.page[i]);
-		gfns[i] = fz_gfn(FZ_RING, ring.page[i]);
-	}
-	ring.size = (ring.nr - 1) * XEN_SPML_RECORDS_PER_PAGE;
-	ring.cons = 0;
-	ring.header = fz_va(FZ_RING, ring.page[0]);
+	orderly.records = op.u.info.records;
+	atomic64_set(&orderly.got, 0);
+	orderly.status = fz_va(FZ_STATUS, page);
+	fz_list(FZ_STATUS, page);
 	op = (struct xen_hvm_spml){};
-	op.u.reg.gfns = (unsigned long)gfns;
-	op.u.reg.nr_pages = ring.nr;
-	ret = simple(XEN_SPML_register, &op);
+	op.u.start.status_gfn = fz_gfn(FZ_STATUS, page);
+	ret = simple(XEN_SPML_start, &op);
 	if (ret) {
-		fz_bad("a ring of %u pages is refused: %d\n", ring.nr, ret);
+		fz_bad("start is refused: %d\n", ret);
 		return;
 	}
 	exact_round(r);
-	ring.on = true;
+	orderly.on = true;
 	fz_count(FZ_ORDERLY);
 }
 
+/* Nothing else runs: what Xen has still got to hand out only gets more. */
 void fz_orderly_end(void)
 {
 	struct xen_hvm_spml op = {};
-	u64 before, after;
+	u64 before, after, got;
 
-	if (!ring.on)
+	if (!orderly.on)
 		return;
-	drain();
-	ring.on = false;
-	before = READ_ONCE(ring.header->prod);
+	orderly.on = false;
+	before = READ_ONCE(orderly.status->logged);
 	simple(XEN_SPML_info, &op);
-	after = READ_ONCE(ring.header->prod);
-	op.u.info.records -= ring.records;
-	if (op.u.info.records < before || op.u.info.records > after)
-		fz_bad("info: %llu records, the ring had %llu to %llu\n", op.u.info.records, before,
-		       after);
+	after = READ_ONCE(orderly.status->logged);
+	if (op.u.info.logged < before || op.u.info.logged > after)
+		fz_bad("info: %llu frames logged, the status had %llu to %llu\n", op.u.info.logged,
+		       before, after);
+	got = atomic64_read(&orderly.got);
+	op.u.info.records -= orderly.records;
+	if (op.u.info.records < got)
+		fz_bad("info: %llu frames logged so far, %llu handed out\n", op.u.info.records,
+		       got);
 }
 
 int fz_worker_init(struct fz_worker *w)
@@ -482,9 +493,11 @@ int fz_worker_init(struct fz_worker *w)
 	/* vmalloc leaves a page without mapping behind each area */
 	w->op = vmalloc(2 * PAGE_SIZE);
 	w->ranges = vzalloc(2 * PAGE_SIZE);
-	if (!w->op || !w->ranges)
+	w->groups = vmalloc(2 * PAGE_SIZE);
+	if (!w->op || !w->ranges || !w->groups)
 		return -ENOMEM;
 	memset(w->op, AROUND, 2 * PAGE_SIZE);
+	memset(w->groups, AROUND, 2 * PAGE_SIZE);
 	return 0;
 }
 
@@ -492,4 +505,5 @@ void fz_worker_exit(struct fz_worker *w)
 {
 	vfree(w->op);
 	vfree(w->ranges);
+	vfree(w->groups);
 }

@@ -4,8 +4,8 @@
  * one whose index the guest's kernel has spoilt. No other field of the VMCS can be
  * got at. Needs burst.ko, which does these things.
  *
- * A record that finds no room is an exit before anything is written; Xen moves the
- * records into the ring. An index out of range is the same as no room.
+ * A record that finds no room is an exit before anything is written; Xen takes the
+ * frames as logged. An index out of range is the same as no room.
  */
 #include <sched.h>
 

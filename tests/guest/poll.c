@@ -71,7 +71,7 @@ static void lose_the_log(void)
 {
 	int fd = open("/sys/module/ooh/parameters/inject", O_WRONLY | O_CLOEXEC);
 
-	if (fd < 0 || write(fd, "corrupt", 7) != 7)
+	if (fd < 0 || write(fd, "lost", 4) != 4)
 		error("inject");
 	close(fd);
 }
@@ -89,10 +89,10 @@ static void device(pid_t pid, int to, int from)
 	if (ioctl(fd, OOH_IOC_INFO, &info))
 		error("OOH_IOC_INFO");
 	mark.records = info.ring_records + 1;
-	check(ioctl(fd, OOH_IOC_LOWAT, &mark) && errno == EINVAL, "a mark above the ring: EINVAL");
+	check(ioctl(fd, OOH_IOC_LOWAT, &mark) && errno == EINVAL, "a mark above the most: EINVAL");
 	check(ioctl(fd, OOH_IOC_LOWAT, NULL) && errno == EFAULT, "a bad pointer: EFAULT");
 	mark.records = info.ring_records;
-	check(!ioctl(fd, OOH_IOC_LOWAT, &mark), "a mark of the whole ring");
+	check(!ioctl(fd, OOH_IOC_LOWAT, &mark), "the highest mark");
 	set_mark(fd, MARK);
 	errno = try_attach(fd, pid);
 	if (errno)
@@ -118,7 +118,7 @@ static void device(pid_t pid, int to, int from)
 	check(readable(fd, 0) == POLLIN, "lower again: readable");
 	collect(fd, &r);
 
-	/* what another tracker's collect took out of the ring waits all the same */
+	/* what another tracker's collect took out of the log waits all the same */
 	other = tracker_of(pid);
 	ask(to, from, 'w');
 	collect(other, &r);

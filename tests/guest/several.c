@@ -3,7 +3,7 @@
  * Description: several trackers, on one process and on several, keep rounds of
  * their own.
  *
- * Xen has one ring and one round for the domain: a collect for one tracker ends
+ * Xen has one log and one round for the domain: a collect for one tracker ends
  * the round of all. What it drains of others must wait for them. Frames which a
  * tracker that has gone left armed make records before the next one comes; they
  * may be in the log of any CPU then, and are not the next one's business.

@@ -84,9 +84,9 @@ def test_a_planted_fault_ends_the_check(module, fault):
     assert "OoH missed dirty pages" in out
 
 
-def test_an_overflow_makes_everything_dirty(module):
-    """A ring for 512 records: all pages are dirty then, and nothing is lost."""
-    vm = module("ring_pages=2")
+def test_a_lost_log_makes_everything_dirty(module):
+    """All pages are dirty then, and nothing is lost."""
+    vm = module("inject=lost")
     out = used(run(vm, f"{GC}/gcbench 12", lib=f"{GC}/threads", env="GC_CHECK_OOH=1 GC_USE_OOH=spml"), "spml")
     assert "gcbench: intact" in out and " 0 missed" in out
 

@@ -91,7 +91,7 @@ def test_save_and_restore(pair, log):
 @pytest.mark.parametrize("log", LOGS)
 @pytest.mark.timeout(3000)
 def test_restored_without_a_tracker(pair, log):
-    """The ring stayed behind, and nobody was there to notice: the next tracker has it put up again."""
+    """Xen's bitmap stayed behind, and nobody was there to notice: the next tracker has Xen start again."""
     pair.sh("pkill -x ooh; pkill -x changers; sleep 1")
     save_and_restore(pair)
     doc = json.loads(pair.good(f"ooh verify --json -b {log} -n 5 -i 100 -- {TESTS}/changers store"))

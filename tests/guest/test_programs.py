@@ -78,7 +78,7 @@ def test_a_round_ends_while_pages_move(module, vm, backend):
 @pytest.mark.parametrize("log", LOGS)
 def test_tracepoints(module, vm, log):
     """arm, drain and collect leave their events, and so does each record of a log of the guest's;
-    overflow does with a tiny ring."""
+    overflow does with a log that was lost."""
     trace = "/sys/kernel/tracing"
     out = vm.good(
         f"echo 1 >{trace}/events/ooh/enable; echo >{trace}/trace; OOH_TESTED={log} /usr/lib/ooh/tests/store >/dev/null;"
@@ -92,9 +92,9 @@ def test_tracepoints(module, vm, log):
     assert bool(re.search(r"ooh_record: .* walk\b", out)) == (log == "epml")
     if log == "epml":
         return
-    module("ring_pages=2")
+    module("inject=lost")
     out = vm.good(
         f"echo 1 >{trace}/events/ooh/enable; echo >{trace}/trace; OOH_TESTED=spml /usr/lib/ooh/tests/writer 2000 2 >/dev/null;"
         f"cat {trace}/trace; echo 0 >{trace}/events/ooh/enable"
     )
-    assert "ooh_overflow: reason=0x1" in out
+    assert "ooh_overflow: reason=0x4" in out

@@ -34,10 +34,10 @@ def test_what_is_written_and_where(vm, backend):
 
 
 def test_a_lost_log_is_told(module):
-    vm = module("ring_pages=2")
+    vm = module("inject=lost")
     text = vm.good(f"ooh top --batch -b spml -n 5 -i 100 -- {GREEDY} 2>/dev/null")
     told = re.findall(r"everything dirty: (\d) of 5 rounds, last at \d\d:\d\d:\d\d \(round (\d)\): (.*)", text)
-    assert told and told[0][2] == "the ring overflowed"
+    assert told and told[0][2] == "the guest was restored or migrated"
     vm = module()
     text = vm.good(f"ooh top --batch -b spml -n 3 -i 100 -- {GREEDY} 2>/dev/null")
     assert text.count("everything dirty: never") == 3

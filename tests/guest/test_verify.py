@@ -55,30 +55,22 @@ def test_a_planted_fault_is_found(module, log, fault):
     assert doc["total"]["missed"] == 0
 
 
-def test_an_overflow_makes_everything_dirty(module):
-    """A ring for 512 records and a process that writes more: told with its reason, nothing missed.
-    With logs of the guest's own the ring is nearly empty."""
-    vm = module("ring_pages=2")
-    out = vm.good(f"OOH_TESTED=spml {TESTS}/writer 2000 4")
-    assert out.count("flags 0x2 reason 0x1") == 4
-    # and a process that writes less is not concerned
-    out = vm.good(f"OOH_TESTED=spml {TESTS}/writer 100 4")
-    assert out.count("flags 0 ") == 4
-    out = vm.good(f"OOH_TESTED=epml {TESTS}/writer 2000 4")
-    assert out.count("flags 0 ") == 4
-    doc = verify(vm, "-b", "spml", "-n", "4", "-i", "100", "--", f"{TESTS}/changers", "map-over")
-    assert doc["total"]["missed"] == 0
+def test_a_round_of_several_hypercalls(vm):
+    """156 MiB are more groups of frames than Xen hands out at a time: each round has all of its own pages."""
+    out = vm.good(f"OOH_TESTED=spml {TESTS}/writer 40000 3")
+    assert out.count("40000 of 40000 reported, flags 0 reason 0") == 3
 
 
-@pytest.mark.provokes(r"consumer index was corrupt")
+LOSE = "echo lost >/sys/module/ooh/parameters/inject;"
+
+
 @pytest.mark.parametrize("log", LOGS)
-def test_a_corrupt_consumer_index(module, log):
+def test_a_lost_log(module, log):
+    """Xen was stopped behind the module's back, as in a migration: told with its reason, nothing missed."""
     vm = module()
-    began = vm.good("dmesg | wc -l")
-    out = vm.good(f"export OOH_TESTED={log}; echo corrupt >/sys/module/ooh/parameters/inject; {TESTS}/writer 1000 4")
+    out = vm.good(f"export OOH_TESTED={log}; {LOSE} {TESTS}/writer 1000 4")
     # the first collect finds it; then all is as before
-    assert out.count("reason 0x") == 1 and out.count("flags 0 reason 0") == 3
-    assert "consumer index was corrupt" in vm.good(f"dmesg | tail -n +$(({began} + 1))")
+    assert out.count("flags 0x2 reason 0x4") == 1 and out.count("flags 0 reason 0") == 3
     doc = verify(vm, "-b", log, "-n", "4", "-i", "50", "--", f"{TESTS}/changers", "store")
     assert doc["total"]["missed"] == 0
 
@@ -104,21 +96,11 @@ def told(vm, sub, reason, before="", params="-n 6 -i 100"):
 
 
 @pytest.mark.parametrize("sub", ["record", "verify"])
-def test_an_overflow_is_told(module, sub):
-    vm = module("ring_pages=2")
-    text, doc = told(vm, sub, "the ring overflowed")
-    assert text and doc
-    # with room for all memory there is none to tell
-    assert told(module(), sub, "", params="-n 3 -i 100") == (0, 0)
-
-
-@pytest.mark.provokes(r"consumer index was corrupt")
-@pytest.mark.parametrize("sub", ["record", "verify"])
-def test_a_corrupt_ring_is_told(module, sub):
+def test_a_lost_log_is_told(module, sub):
     """Put in before each command, the fault strikes at the first collect of it, and only there."""
     vm = module()
-    assert told(vm, sub, "Xen found the ring corrupt",
-                "echo corrupt >/sys/module/ooh/parameters/inject;") == (1, 1)
+    assert told(vm, sub, "the guest was restored or migrated", LOSE) == (1, 1)
+    assert told(vm, sub, "", params="-n 3 -i 100") == (0, 0)
 
 
 @pytest.mark.parametrize("log", LOGS)

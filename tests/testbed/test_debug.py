@@ -36,7 +36,7 @@ def test_a_pvh_dom0_maps_a_page(machine):
 
 
 def test_a_domain_goes_while_its_video_memory_is_tracked(machine):
-    """A device model starts, asks and stops in a loop, the host logs what is written, a tracker has a ring:
+    """A device model starts, asks and stops in a loop, the host logs what is written, a tracker has logs:
     none of it keeps the domain from being destroyed, and Xen does not touch what is gone."""
     m = machine
     m.good("setsid ooh record -b spml -n 1000 -i 20 -- /usr/lib/ooh/tests/changers store </dev/null >/dev/null 2>&1 & "

@@ -9,7 +9,8 @@
  *	area	writing "runstate" or "time" registers vCPU 0's area of that name in the
  *		frame, "none" takes both back
  *
- * The frame is armed by insmod. ooh.ko must not be loaded: a domain has one ring.
+ * The frame is armed by insmod. ooh.ko must not be loaded: a domain follows
+ * frames for one of its programs.
  */
 #include <linux/module.h>
 #include <linux/mm.h>
@@ -29,8 +30,6 @@
 #define NO_AREA			     ~0ULL
 
 static u64 *page;
-static struct xen_spml_ring *ring;
-static u64 *records; /* the ring's second page */
 
 static ulong frame;
 module_param(frame, ulong, 0444);
@@ -48,17 +47,20 @@ static int store(const char *text, const struct kernel_param *kp)
 static int end_round(char *text, const struct kernel_param *kp)
 {
 	struct xen_hvm_spml op = { .cmd = XEN_SPML_collect };
-	int ret = call(&op);
-	bool reported = false;
+	struct xen_spml_group group; /* there is one frame */
+	unsigned int at = frame % XEN_SPML_GROUP_FRAMES;
+	int ret;
 
+	op.u.collect.groups = (unsigned long)&group;
+	op.u.collect.nr_groups = 1;
+	ret = call(&op);
 	if (ret)
 		return ret;
 	if (op.u.collect.flags)
 		return -EOVERFLOW;
-	for (; ring->cons != op.u.collect.prod; ring->cons++)
-		if (records[ring->cons % 512] >> PAGE_SHIFT == frame)
-			reported = true;
-	return sysfs_emit(text, "%d\n", reported);
+	return sysfs_emit(text, "%d\n",
+			  op.u.collect.done && group.gfn == frame - at &&
+				  group.bits[at / 64] >> at % 64 & 1);
 }
 
 static int register_area(unsigned int op, u64 address)
@@ -87,33 +89,19 @@ module_param_cb(store, &store_ops, NULL, 0200);
 module_param_cb(round, &round_ops, NULL, 0400);
 module_param_cb(area, &area_ops, NULL, 0200);
 
-static void let_go(void)
-{
-	free_page((unsigned long)page);
-	free_page((unsigned long)ring);
-	free_page((unsigned long)records);
-}
-
 static int __init watch_init(void)
 {
-	struct xen_hvm_spml op = { .cmd = XEN_SPML_register };
+	struct xen_hvm_spml op = { .cmd = XEN_SPML_start,
+				   .u.start.status_gfn = XEN_SPML_NO_STATUS };
 	struct xen_spml_range range = { .nr = 1 };
-	u64 gfns[2];
 	int ret;
 
 	if (!xen_hvm_domain())
 		return -ENODEV;
 	page = (void *)get_zeroed_page(GFP_KERNEL);
-	ring = (void *)get_zeroed_page(GFP_KERNEL);
-	records = (void *)get_zeroed_page(GFP_KERNEL);
-	ret = -ENOMEM;
-	if (!page || !ring || !records)
-		goto err;
+	if (!page)
+		return -ENOMEM;
 	frame = __pa(page) >> PAGE_SHIFT;
-	gfns[0] = __pa(ring) >> PAGE_SHIFT;
-	gfns[1] = __pa(records) >> PAGE_SHIFT;
-	op.u.reg.gfns = (unsigned long)gfns;
-	op.u.reg.nr_pages = 2;
 	ret = call(&op);
 	if (ret)
 		goto err;
@@ -124,20 +112,20 @@ static int __init watch_init(void)
 	ret = call(&op);
 	if (!ret)
 		return 0;
-	op = (struct xen_hvm_spml){ .cmd = XEN_SPML_unregister };
+	op = (struct xen_hvm_spml){ .cmd = XEN_SPML_stop };
 	call(&op);
 err:
-	let_go();
+	free_page((unsigned long)page);
 	return ret;
 }
 
 static void __exit watch_exit(void)
 {
-	struct xen_hvm_spml op = { .cmd = XEN_SPML_unregister };
+	struct xen_hvm_spml op = { .cmd = XEN_SPML_stop };
 
 	area("none", NULL);
-	if (!call(&op))
-		let_go();
+	call(&op);
+	free_page((unsigned long)page);
 }
 
 module_init(watch_init);
