@@ -58,6 +58,7 @@ struct record {
 struct cpu_log {
 	struct record *records; /* a page, written from the end to the beginning */
 	bool on;		/* Xen has it */
+	bool kept;		/* and did not let go of it: never to be freed */
 	u64 taken, walks, user, notifications;
 };
 
@@ -444,6 +445,7 @@ static int log_down(unsigned int cpu)
 	ret = ooh_spml_op(&op);
 	if (ret && ret != -ENODEV) {
 		pr_warn("Xen did not let go of the log of CPU %u: %d\n", cpu, ret);
+		log->kept = true;
 		/* nobody is going to read what it holds */
 		WRITE_ONCE(lost, true);
 	}
@@ -557,10 +559,12 @@ static int epml_start(void)
 
 static u64 epml_waiting(void)
 {
-	if (READ_ONCE(lost))
+	u64 xen = ooh_spml_waiting();
+
+	if (READ_ONCE(lost) || xen == U64_MAX)
 		return U64_MAX;
 	/* it is counted behind the set, which somebody may have emptied by then */
-	return ooh_spml_waiting() + max(0L, atomic_long_read(&nr_in_set));
+	return xen + max(0L, atomic_long_read(&nr_in_set));
 }
 
 static void epml_stats(struct ooh_dev_stats *s)
@@ -583,7 +587,8 @@ static void free_logs(void)
 	unsigned int cpu;
 
 	for_each_possible_cpu(cpu)
-		free_page((unsigned long)per_cpu(cpu_logs, cpu).records);
+		if (!per_cpu(cpu_logs, cpu).kept)
+			free_page((unsigned long)per_cpu(cpu_logs, cpu).records);
 	vfree(runs);
 }
 

@@ -7,9 +7,11 @@
 #include <linux/ktime.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/notifier.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 #include <xen/xen.h>
+#include <xen/xen-ops.h>
 #include <xen/interface/hvm/hvm_op.h>
 #include <asm/xen/hypercall.h>
 #include <asm/xen/hypervisor.h>
@@ -39,6 +41,7 @@
 static struct xen_spml_group *groups;
 static struct xen_spml_status *status; /* in a page of its own, where Xen writes */
 static bool started, shut_down;
+static bool resumed; /* the domain was, and nobody has asked yet whether Xen knows it */
 static struct xen_spml_range *ranges;
 static u64 max_tracked;
 
@@ -69,14 +72,17 @@ static int tell_xen_to_stop(void)
 	return ooh_spml_op(&op);
 }
 
-static void stop_xen(void)
+/* False: Xen goes on. */
+static bool stop_xen(void)
 {
 	int ret = started ? tell_xen_to_stop() : 0;
 
-	/* -ENODEV: after a migration there is nothing to stop */
-	if (ret && ret != -ENODEV)
-		pr_warn("Xen did not stop logging: error %d\n", ret);
 	started = false;
+	/* -ENODEV: after a migration there is nothing to stop */
+	if (!ret || ret == -ENODEV)
+		return true;
+	pr_warn("Xen did not stop logging: error %d\n", ret);
+	return false;
 }
 
 static void free_all(void)
@@ -85,6 +91,15 @@ static void free_all(void)
 	free_page((unsigned long)groups);
 	vfree(ranges);
 }
+
+/* Saved and restored, or migrated: whatever Xen knew has stayed behind. */
+static int domain_resumes(struct notifier_block *nb, unsigned long action, void *data)
+{
+	WRITE_ONCE(resumed, true);
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block resume_notifier = { .notifier_call = domain_resumes };
 
 static int spml_init(void)
 {
@@ -121,10 +136,16 @@ static int spml_init(void)
 		goto err;
 	}
 	ret = start_xen();
+	if (ret == -EBUSY) {
+		/* for the kernel before this one, which crashed */
+		tell_xen_to_stop();
+		ret = start_xen();
+	}
 	if (ret) {
 		pr_err("Xen does not start logging: error %d\n", ret);
 		goto err;
 	}
+	xen_resume_notifier_register(&resume_notifier);
 	pr_info("SPML: up to %llu frames\n", max_tracked);
 	return 0;
 err:
@@ -134,7 +155,10 @@ err:
 
 static void spml_exit(void)
 {
-	stop_xen();
+	xen_resume_notifier_unregister(&resume_notifier);
+	/* a page that Xen writes to is nobody else's ever */
+	if (!stop_xen())
+		status = NULL;
 	free_all();
 }
 
@@ -151,7 +175,7 @@ u64 ooh_spml_max_tracked(void)
 
 u64 ooh_spml_waiting(void)
 {
-	return READ_ONCE(status->logged);
+	return READ_ONCE(resumed) ? U64_MAX : READ_ONCE(status->logged);
 }
 
 /* Runs of neighbouring frames become ranges. */
@@ -302,6 +326,8 @@ int ooh_spml_drain(const struct ooh_log_sink *sink, u32 *reasons)
 		tell_xen_to_stop();
 		ooh_inject_end();
 	}
+	/* if Xen does not know the domain any more it says so now */
+	WRITE_ONCE(resumed, false);
 	c->groups = (unsigned long)groups;
 	c->nr_groups = NR_GROUPS;
 	/* one call has the logs emptied and ends the round; others are for what had no room */

@@ -171,7 +171,8 @@ struct ooh_dev_stats { /* of this tracker, since ATTACH, unless it says otherwis
 struct ooh_lowat {
 	__u32 size;    /* in */
 	__u32 pad;     /* in: 0 */
-	__u64 records; /* in: 1 to ooh_info.ring_records; 0 = half of it, as in the beginning */
+	__u64 records; /* in: 1 to ooh_info.ring_records; 0 = half of it, which is half of the
+			* guest's memory, as in the beginning */
 };
 /*
  * The low-water mark of this file, before or after ATTACH; kept when it is attached.

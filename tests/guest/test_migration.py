@@ -99,6 +99,16 @@ def test_restored_without_a_tracker(pair, log):
     assert not any(r["all_dirty"] for r in doc["rounds"])
 
 
+@pytest.mark.timeout(3000)
+def test_who_waits_is_told(pair):
+    """A tracker that waits in poll(2), without a limit, for more than ever comes hears of it."""
+    pair.sh("pkill -x ooh; pkill -x changers; sleep 1")
+    pair.good(f"OOH_TESTED=spml setsid {TESTS}/waiting 600 </dev/null >/tmp/waiting 2>&1 & sleep 2; grep waits /tmp/waiting")
+    save_and_restore(pair)
+    pair.good("for i in $(seq 100); do pgrep -x waiting >/dev/null || break; sleep 0.2; done; cat /tmp/waiting; "
+              "[ $(grep -c ok: /tmp/waiting) = 4 ] && ! grep FAIL /tmp/waiting")
+
+
 @pytest.mark.parametrize("log", LOGS)
 @pytest.mark.timeout(3000)
 def test_a_migration_that_is_broken_off(pair, log):
