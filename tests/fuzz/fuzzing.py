@@ -20,6 +20,7 @@ from verdict import bad_lines
 BUILD = Path(os.environ["OOH_BUILD"])
 MODULE = BUILD / "guest/usr/lib/ooh/spml-fuzz.ko"
 NEIGHBOUR = BUILD / "dom0/neighbour.img"
+DOM0 = [BUILD / "dom0" / name for name in ("mapped", "softreset", "spmlstats")]
 # what a domain may have above its memory (libxl gives it 1 MiB), less what it has of it
 SPARE = 200
 # what Xen's own pools take in when a domain uses them for the first time
@@ -82,12 +83,36 @@ def run_module(m, result, timeout=900, **params):
                        "rmmod spml_fuzz && dmesg | sed -n '/spml-fuzz: broken/p'", into=[MODULE], timeout=timeout))
 
 
-def destroy_in_the_midst(m, seed):
-    """Ends the guest while all its vCPUs are in Xen."""
+def start_calls(m, seed):
+    """Has all vCPUs of the guest in Xen, from now on."""
     m.good(f"mkdir -p /tmp/m; cp spml-fuzz.ko /tmp/m; rmmod ooh 2>/dev/null; "
            f"insmod /tmp/m/spml-fuzz.ko calls=100000000 seed={seed} >/dev/null 2>&1 & sleep 1.5; "
            "grep -q '^spml_fuzz .*Loading' /proc/modules", into=[MODULE])
+
+
+def destroy_in_the_midst(m, seed):
+    """Ends the guest while it is in Xen, a device model tracks its video memory in a loop, and a PVH dom0
+    maps pages of it (by a debug key)."""
+    start_calls(m, seed)
+    r = m.dom0("cp mapped /tmp; D=$(xl domid guest); setsid /tmp/mapped $D churn 0x8000 512 </dev/null >/dev/null 2>&1 & "
+               "xl dmesg -c >/dev/null; for i in 1 2 3; do xl debug-keys F; done; for i in $(seq 100); do "
+               "xl dmesg | grep -q 'SPML: unmapped' && exit 0; sleep 0.2; done; xl dmesg | tail -n 3; exit 1", into=DOM0)
+    if r.returncode:
+        raise RuntimeError(f"no page was mapped: {r.stdout}{r.stderr}")
     destroyed(m)
+
+
+def reset_in_the_midst(m, seed):
+    """Takes the guest's kernel for one that starts another, amid its calls. What Xen has of its use of SPML
+    then; the guest is at its end, too."""
+    start_calls(m, seed)
+    # xl would start a new domain
+    r = m.dom0("for p in /proc/[0-9]*; do [ \"$(cat $p/comm)\" != xl ] || kill ${p#/proc/}; done; cp softreset spmlstats /tmp; "
+               "/tmp/softreset $(xl domid guest) && /tmp/spmlstats $(xl domid guest)", into=DOM0, timeout=120)
+    if r.returncode:
+        raise RuntimeError(f"no soft reset: {r.stderr}")
+    destroyed(m)
+    return {name: int(n) for name, n in map(str.split, r.stdout.splitlines())}
 
 
 def start_neighbour(m):
@@ -148,6 +173,9 @@ def main():
                 if result.messages[told:]:
                     print(*result.messages[told:], sep="\n", flush=True)
             destroy_in_the_midst(m, seed)
+            if m.dom0("xl create /guest/xl.cfg").returncode:
+                raise RuntimeError("the guest does not start again")
+            reset_in_the_midst(m, seed)
             free.append(free_pages(m))
             print(f"free pages of Xen after life {life}: {free[-1]}", flush=True)
         fine = neighbour_goes_on(m)

@@ -146,15 +146,14 @@ static void judge_refusal(struct fz_args *c, const struct xen_hvm_spml *now)
 static void judge_groups(struct fz_worker *w, const struct fz_args *c,
 			 const struct xen_spml_collect *now)
 {
-	u32 from = c->op.u.collect.done, i;
-	struct xen_spml_group g;
+	u32 from = c->op.u.collect.done, to = c->op.u.collect.nr_groups, i;
+	struct xen_spml_group g, *all = (struct xen_spml_group *)now->groups;
+	u8 *end = (u8 *)w->groups + 2 * PAGE_SIZE;
 	unsigned int n;
 
 	for (i = from; i < now->done; i++) {
-		struct xen_spml_group *at = (struct xen_spml_group *)now->groups + i;
-
-		memcpy(&g, at, sizeof(g));
-		memset(at, AROUND, sizeof(g));
+		memcpy(&g, all + i, sizeof(g));
+		memset(all + i, AROUND, sizeof(g));
 		if (fz_planted(FZ_PLANT_RECORD))
 			g.gfn = 0x3ffffffe00;
 		if (g.gfn % XEN_SPML_GROUP_FRAMES || !memchr_inv(g.bits, 0, sizeof(g.bits)))
@@ -170,6 +169,9 @@ static void judge_groups(struct fz_worker *w, const struct fz_args *c,
 			}
 		}
 	}
+	/* elements that it did not fill, it may have written to */
+	for (i = now->done; i < to && (u8 *)(all + i + 1) <= end; i++)
+		memset(all + i, AROUND, sizeof(g));
 	if (memchr_inv(w->groups, AROUND, 2 * PAGE_SIZE))
 		fz_bad("collect: Xen wrote beside the groups\n");
 }
