@@ -2,7 +2,7 @@
 """Who else writes to a frame that is followed, without the processor logging it: Xen into areas that
 the guest registered, another domain through a mapping, a device model while the frame is of another type.
 The frame is reported in each round in which there is such a writer, whichever came first, the writer or
-the tracker; and not when there is none. (Grants: tests/fuzz)"""
+the tracker; and not when there is none. (Grants at random: tests/fuzz)"""
 
 import contextlib
 import os
@@ -137,3 +137,42 @@ def test_a_frame_that_is_no_ram_for_a_while(watch):
     assert w.rounds(3) == [1, 1, 1]
     w.type("rw")
     w.settles()
+
+
+def test_a_grant_that_the_guest_maps_itself(watch):
+    """Xen takes the page away from the frame it was at: the frame counts as written then, and when it has a
+    page again. What the kernel finds there meanwhile is nothing, hence its oops sooner or later."""
+    w = watch("default")
+    own_grant(w.m, lambda expected: w.rounds(3) == [expected, 0, 0])
+    w.settles()
+
+
+def test_a_grant_that_the_guest_maps_itself_without_the_series(machines):
+    """It is nothing that tracking does: the frame is as empty on the Xen without our patches."""
+    m = machines("plainxen")
+    m.good(f"rmmod ooh 2>/dev/null; insmod {MODULE} follow=0")
+    try:
+        own_grant(m, lambda expected: True)
+    finally:
+        m.good("rmmod watch")
+
+
+def own_grant(m, reported):
+    def say(text):
+        m.good(f"echo {text} >{PARAMETERS}/own")
+
+    def at(name):
+        return int(m.good(f"cat {PARAMETERS}/{name}"))
+
+    m.good(f"echo 5 >{PARAMETERS}/store")
+    assert reported(1)
+    assert at("store") == 5
+    say("map")
+    assert reported(1)
+    assert at("own") == 5 and at("store") == -1
+    say("unmap")
+    assert reported(0)
+    assert at("store") == -1
+    say("mend")
+    assert reported(1)
+    assert at("store") == 0

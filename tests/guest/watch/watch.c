@@ -4,18 +4,25 @@
  * the test's to arrange. Module parameters, in /sys/module/watch/parameters:
  *
  *	frame	its number
- *	store	writing N stores N in it
+ *	store	writing N stores N in it, reading says what is there
  *	round	reading ends a round: 1 if the frame was reported in it, else 0
  *	area	writing "runstate" or "time" registers vCPU 0's area of that name in the
  *		frame, "none" takes both back
+ *	own	writing "map" has the guest map a grant of its own of the frame's page, at
+ *		another frame; "unmap" ends that, and "mend" gives the frame a page again.
+ *		Reading says what is at the other frame.
  *
- * The frame is armed by insmod. ooh.ko must not be loaded: a domain follows
- * frames for one of its programs.
+ * The frame is armed by insmod, unless it has follow=0, which goes without SPML. ooh.ko must
+ * not be loaded: a domain follows frames for one of its programs.
  */
 #include <linux/module.h>
 #include <linux/mm.h>
 #include <asm/xen/hypercall.h>
+#include <asm/xen/hypervisor.h>
+#include <xen/grant_table.h>
 #include <xen/xen.h>
+#include <xen/interface/grant_table.h>
+#include <xen/interface/memory.h>
 #include <xen/interface/vcpu.h>
 
 #ifndef DEFINE_XEN_GUEST_HANDLE
@@ -34,6 +41,14 @@ static u64 *page;
 static ulong frame;
 module_param(frame, ulong, 0444);
 
+static bool follow = true;
+module_param(follow, bool, 0444);
+
+static struct page *other; /* without memory, but for a grant */
+static int ref;
+static grant_handle_t handle;
+static bool mapped, hole;
+
 static int call(struct xen_hvm_spml *op)
 {
 	return HYPERVISOR_hvm_op(HVMOP_spml, op);
@@ -42,6 +57,11 @@ static int call(struct xen_hvm_spml *op)
 static int store(const char *text, const struct kernel_param *kp)
 {
 	return kstrtou64(text, 0, page + 511);
+}
+
+static int stored(char *text, const struct kernel_param *kp)
+{
+	return sysfs_emit(text, "%lld\n", READ_ONCE(page[511]));
 }
 
 static int end_round(char *text, const struct kernel_param *kp)
@@ -82,12 +102,87 @@ static int area(const char *text, const struct kernel_param *kp)
 	return 0;
 }
 
-static const struct kernel_param_ops store_ops = { .set = store };
+static int map_own(void)
+{
+	struct gnttab_map_grant_ref op = {
+		.host_addr = PFN_PHYS(page_to_pfn(other)),
+		.flags = GNTMAP_host_map,
+		.dom = cpuid_ecx(xen_cpuid_base() + 4), /* this domain */
+	};
+
+	if (mapped || hole)
+		return -EBUSY;
+	ref = gnttab_grant_foreign_access(op.dom, frame, 0);
+	if (ref < 0)
+		return ref;
+	op.ref = ref;
+	if (HYPERVISOR_grant_table_op(GNTTABOP_map_grant_ref, &op, 1) || op.status) {
+		gnttab_end_foreign_access(ref, NULL);
+		return -EIO;
+	}
+	handle = op.handle;
+	mapped = hole = true;
+	return 0;
+}
+
+static int unmap_own(void)
+{
+	struct gnttab_unmap_grant_ref op = { .host_addr = PFN_PHYS(page_to_pfn(other)),
+					     .handle = handle };
+
+	if (!mapped)
+		return -EINVAL;
+	if (HYPERVISOR_grant_table_op(GNTTABOP_unmap_grant_ref, &op, 1) || op.status)
+		return -EIO;
+	gnttab_end_foreign_access(ref, NULL);
+	mapped = false;
+	return 0;
+}
+
+/* Memory for the frame, which the kernel would come upon when the page is freed. */
+static int mend_own(void)
+{
+	xen_pfn_t pfn = frame;
+	struct xen_memory_reservation r = { .nr_extents = 1, .domid = DOMID_SELF };
+
+	set_xen_guest_handle(r.extent_start, &pfn);
+	if (mapped || !hole)
+		return -EINVAL;
+	if (HYPERVISOR_memory_op(XENMEM_populate_physmap, &r) != 1)
+		return -ENOMEM;
+	hole = false;
+	return 0;
+}
+
+static int own(const char *text, const struct kernel_param *kp)
+{
+	if (sysfs_streq(text, "map"))
+		return map_own();
+	if (sysfs_streq(text, "unmap"))
+		return unmap_own();
+	return sysfs_streq(text, "mend") ? mend_own() : -EINVAL;
+}
+
+static int at_other(char *text, const struct kernel_param *kp)
+{
+	return sysfs_emit(text, "%lld\n", READ_ONCE(((u64 *)page_address(other))[511]));
+}
+
+static const struct kernel_param_ops store_ops = { .set = store, .get = stored };
+static const struct kernel_param_ops own_ops = { .set = own, .get = at_other };
 static const struct kernel_param_ops round_ops = { .get = end_round };
 static const struct kernel_param_ops area_ops = { .set = area };
-module_param_cb(store, &store_ops, NULL, 0200);
+module_param_cb(store, &store_ops, NULL, 0600);
+module_param_cb(own, &own_ops, NULL, 0600);
 module_param_cb(round, &round_ops, NULL, 0400);
 module_param_cb(area, &area_ops, NULL, 0200);
+
+static void let_go(void)
+{
+	if (other)
+		gnttab_free_pages(1, &other);
+	free_page((unsigned long)page);
+}
 
 static int __init watch_init(void)
 {
@@ -101,7 +196,12 @@ static int __init watch_init(void)
 	page = (void *)get_zeroed_page(GFP_KERNEL);
 	if (!page)
 		return -ENOMEM;
+	ret = gnttab_alloc_pages(1, &other);
+	if (ret)
+		goto err;
 	frame = __pa(page) >> PAGE_SHIFT;
+	if (!follow)
+		return 0;
 	ret = call(&op);
 	if (ret)
 		goto err;
@@ -115,7 +215,7 @@ static int __init watch_init(void)
 	op = (struct xen_hvm_spml){ .cmd = XEN_SPML_stop };
 	call(&op);
 err:
-	free_page((unsigned long)page);
+	let_go();
 	return ret;
 }
 
@@ -124,8 +224,13 @@ static void __exit watch_exit(void)
 	struct xen_hvm_spml op = { .cmd = XEN_SPML_stop };
 
 	area("none", NULL);
-	call(&op);
-	free_page((unsigned long)page);
+	if (mapped)
+		unmap_own();
+	if (hole)
+		mend_own();
+	/* what has no memory, or is still in use, is not given back */
+	if ((!follow || !call(&op)) && !hole)
+		let_go();
 }
 
 module_init(watch_init);
