@@ -132,7 +132,7 @@ static int op_plugged_store(struct worker *w, struct rng *r)
 }
 
 const struct kind machine_kinds[] = {
-	{ "squeeze", 0, op_squeeze }, /* SPML has missed a page with it: docs/reviews.md */
+	{ "squeeze", 40, op_squeeze },
 	{ "plugged", 0, op_plugged },
 	{ "plugged-store", 0, op_plugged_store },
 	{ 0 },

@@ -56,7 +56,7 @@ def test_each_operation_is_counted_once(hard):
 
 def test_the_machine_is_left_alone(hard):
     """What would concern all of this machine is refused, and told."""
-    text = run(hard, "-n", 100000, "--with", "squeeze")
+    text = run(hard, "-n", 100000)
     for name in ("compact", "migrate", "squeeze"):
         n = kinds(text)[name]
         assert n["tried"] == n["refused"] > 0
