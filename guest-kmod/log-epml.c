@@ -46,9 +46,6 @@
 #define LOW_WATER (OOH_LOG_INTERRUPT ? 64 : 0)
 #define RUNS	  1024
 
-/* what an EPT page table covers, in longs of the set */
-#define GROUP_FRAMES PTRS_PER_PTE
-#define GROUP_LONGS  BITS_TO_LONGS(GROUP_FRAMES)
 
 struct record {
 	u64 linear; /* and XEN_EPML_R_* */
@@ -80,6 +77,7 @@ MODULE_PARM_DESC(epml_vmfunc, "arm by VM functions where the processor has them;
 struct set_chunk {
 	unsigned long bits[CHUNK_LONGS];
 	unsigned long summary[SUMMARY_LONGS];
+	unsigned long nr;
 };
 static DEFINE_XARRAY(set);
 static atomic_long_t nr_in_set;
@@ -133,38 +131,44 @@ static bool vmfunc(u32 function, u64 *gpa, const unsigned long *bitmap)
 	return ok;
 }
 
-/* What is taken out of a log: neighbours go into the set together. */
+/*
+ * What is taken out of a log: neighbours go into the set together. Data and page tables, which
+ * come by turns, are in few chunks.
+ */
+#define FOUND 8
 struct taken {
-	struct record *records;
-	struct set_chunk *chunk;
-	unsigned long chunk_nr;
-	unsigned long word, bits; /* of the set */
+	struct set_chunk *found[FOUND]; /* by the last digit of their number */
+	unsigned long word, bits;	/* of the set */
 	unsigned long nr, walks, user;
 };
 
-/* From any CPU. The bits first: take_set() goes by the summary. */
-static void add_to_set(struct taken *t)
+static noinline struct set_chunk *find_chunk(struct taken *t, unsigned long nr)
 {
-	unsigned long old, at = t->word % CHUNK_LONGS;
+	t->found[nr % FOUND] = xa_load(&set, nr);
+	return t->found[nr % FOUND];
+}
+
+/* From any CPU. The bits first: take_set() goes by the summary. */
+static __always_inline void add_to_set(struct taken *t)
+{
+	unsigned long old, at = t->word % CHUNK_LONGS, nr = t->word / CHUNK_LONGS;
+	struct set_chunk *chunk = t->found[nr % FOUND];
 
 	if (!t->bits)
 		return;
-	if (t->word / CHUNK_LONGS != t->chunk_nr) {
-		t->chunk_nr = t->word / CHUNK_LONGS;
-		t->chunk = xa_load(&set, t->chunk_nr);
-	}
-	if (!t->chunk)
+	if (unlikely(!chunk || chunk->nr != nr))
+		chunk = find_chunk(t, nr);
+	if (unlikely(!chunk))
 		return;
-	old = atomic_long_fetch_or(t->bits, (atomic_long_t *)&t->chunk->bits[at]);
+	old = atomic_long_fetch_or(t->bits, (atomic_long_t *)&chunk->bits[at]);
 	atomic_long_add(hweight_long(t->bits & ~old), &nr_in_set);
-	if (!test_bit(at, t->chunk->summary))
-		set_bit(at, t->chunk->summary);
+	if (!test_bit(at, chunk->summary))
+		set_bit(at, chunk->summary);
 }
 
-/* Takes record i out of the log, if there is one. */
-static __always_inline bool take_record(struct taken *t, unsigned int i)
+/* Takes a record out of the log, if there is one. */
+static __always_inline bool take_record(struct taken *t, struct record *r)
 {
-	struct record *r = &t->records[i];
 	u64 gpa = READ_ONCE(r->gpa), linear = r->linear;
 	unsigned long pfn = gpa >> PAGE_SHIFT;
 
@@ -198,7 +202,8 @@ static __always_inline bool take_record(struct taken *t, unsigned int i)
 static void drain_cpu_log(void *unused)
 {
 	struct cpu_log *log = this_cpu_ptr(&cpu_logs);
-	struct taken t = { .records = log->records, .chunk_nr = ULONG_MAX };
+	struct record *records = log->records;
+	struct taken t = { 0 };
 	unsigned long index;
 	unsigned int first, i;
 
@@ -212,11 +217,11 @@ static void drain_cpu_log(void *unused)
 	if (first == XEN_EPML_RECORDS)
 		return;
 	for (i = XEN_EPML_RECORDS; i-- > first;)
-		take_record(&t, i);
+		take_record(&t, records + i);
 	if (reset_index()) {
-		for (i = XEN_EPML_RECORDS; i-- > 0 && take_record(&t, i);)
+		for (i = XEN_EPML_RECORDS; i-- > 0 && take_record(&t, records + i);)
 			;
-		for (i = first; i-- > 0 && take_record(&t, i);)
+		for (i = first; i-- > 0 && take_record(&t, records + i);)
 			;
 	} else {
 		WRITE_ONCE(lost, true);
@@ -277,7 +282,7 @@ static int queue_run(u64 gfn, u32 nr)
 }
 
 /*
- * Those with a bit of the GROUP_FRAMES frames from gfn on, which is aligned. They are
+ * Those with a bit of the OOH_GROUP_FRAMES frames from gfn on, which is aligned. They are
  * armed when flush_translations() has been everywhere.
  */
 static __always_inline int rearm_group(u64 gfn, const unsigned long *bits, bool by_vmfunc)
@@ -287,7 +292,7 @@ static __always_inline int rearm_group(u64 gfn, const unsigned long *bits, bool 
 	int ret = 0;
 
 	if (!by_vmfunc) {
-		for_each_set_bitrange(first, last, bits, GROUP_FRAMES)
+		for_each_set_bitrange(first, last, bits, OOH_GROUP_FRAMES)
 			ret = ret ?: queue_run(gfn + first, last - first);
 		return ret;
 	}
@@ -322,33 +327,51 @@ struct taking {
 	int ret;
 };
 
-/* The group of EPT entries, one page table's, that holds the longs of the chunk from first on. */
-static __always_inline void take_group(struct taking *t, struct set_chunk *chunk, u64 base,
-				       unsigned int first, unsigned long *words)
+/* Lets users know of all frames but every 16th: a fault that a test put in. */
+static noinline void hand_over_most(const struct ooh_log_sink *sink, u64 gfn, unsigned long *group)
 {
-	DECLARE_BITMAP(group, GROUP_FRAMES) __aligned(64); /* as the VM function wants it */
-	unsigned long bits, unheard, users;
-	unsigned int nr, w;
-	u64 began;
+	DECLARE_BITMAP(unheard, OOH_GROUP_FRAMES);
+	unsigned int w;
+
+	for (w = 0; w < OOH_GROUP_LONGS; w++) {
+		unheard[w] = group[w] & OOH_INJECT_SIXTEENTH;
+		group[w] ^= unheard[w];
+	}
+	sink->group(gfn, group);
+	bitmap_or(group, group, unheard, OOH_GROUP_FRAMES);
+}
+
+/*
+ * The group of frames that the longs of the chunk from first on stand for. Bit i of used: the
+ * summary has the long first + i.
+ */
+static __always_inline void take_group(struct taking *t, struct set_chunk *chunk, u64 base,
+				       unsigned int first, unsigned int used)
+{
+	DECLARE_BITMAP(group, OOH_GROUP_FRAMES) __aligned(64); /* as the VM function wants it */
+	u64 gfn = base + first * BITS_PER_LONG, began;
+	unsigned int nr = 0, left, w;
 	int err;
 
-	bitmap_zero(group, GROUP_FRAMES);
-	for (w = first; w < first + GROUP_LONGS; w++) {
-		if (!__test_and_clear_bit(w % BITS_PER_LONG, words))
-			continue;
-		bits = xchg(&chunk->bits[w], 0);
-		atomic_long_sub(hweight_long(bits), &nr_in_set);
-		t->frames += hweight_long(bits);
-		unheard = t->fault == OOH_INJECT_DROPRECORD ? bits & OOH_INJECT_SIXTEENTH : 0;
-		users = t->sink->bits(base + w * BITS_PER_LONG, bits & ~unheard);
-		group[w % GROUP_LONGS] = users | unheard;
+	bitmap_zero(group, OOH_GROUP_FRAMES);
+	for (left = used; left; left &= left - 1) {
+		w = __ffs(left);
+		group[w] = xchg(&chunk->bits[first + w], 0);
+		nr += hweight_long(group[w]);
 	}
-	nr = bitmap_weight(group, GROUP_FRAMES);
+	atomic_long_sub(nr, &nr_in_set);
+	t->frames += nr;
+	if (t->fault == OOH_INJECT_DROPRECORD)
+		hand_over_most(t->sink, gfn, group);
+	else
+		t->sink->group(gfn, group);
+	for (left = used, nr = 0; left; left &= left - 1)
+		nr += hweight_long(group[__ffs(left)]);
 	if (!nr || t->fault == OOH_INJECT_NOREARM)
 		return;
 	t->rearmed += nr;
 	began = get_cycles();
-	err = rearm_group(base + first * BITS_PER_LONG, group, t->by_vmfunc);
+	err = rearm_group(gfn, group, t->by_vmfunc);
 	arm_ticks += get_cycles() - began;
 	/* go on: what is in the set has to become known */
 	if (!t->ret)
@@ -374,7 +397,7 @@ static int take_set(const struct ooh_log_sink *sink)
 	};
 	unsigned long nr, words;
 	struct set_chunk *chunk;
-	unsigned int s;
+	unsigned int s, w, used;
 	u64 began;
 	int err;
 
@@ -384,11 +407,12 @@ static int take_set(const struct ooh_log_sink *sink)
 			if (!READ_ONCE(chunk->summary[s]))
 				continue;
 			words = xchg(&chunk->summary[s], 0);
-			while (words)
-				take_group(&t, chunk, (u64)nr << OOH_CHUNK_SHIFT,
-					   round_down(s * BITS_PER_LONG + __ffs(words),
-						      GROUP_LONGS),
-					   &words);
+			for (w = s * BITS_PER_LONG; words; w += OOH_GROUP_LONGS) {
+				used = words & (BIT(OOH_GROUP_LONGS) - 1);
+				words >>= OOH_GROUP_LONGS;
+				if (used)
+					take_group(&t, chunk, (u64)nr << OOH_CHUNK_SHIFT, w, used);
+			}
 		}
 	}
 	began = get_cycles();
@@ -517,6 +541,7 @@ static int epml_prepare(unsigned long nr)
 	chunk = kzalloc(sizeof(*chunk), GFP_KERNEL);
 	if (!chunk)
 		return -ENOMEM;
+	chunk->nr = nr;
 	other = xa_cmpxchg(&set, nr, NULL, chunk, GFP_KERNEL);
 	if (!other)
 		return 0;

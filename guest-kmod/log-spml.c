@@ -266,12 +266,12 @@ int ooh_spml_anew(void)
 	return ret ? -ENODEV : 0;
 }
 
-static unsigned long nobody_bits(unsigned long pfn, unsigned long bits)
+static void nobody_group(unsigned long pfn, unsigned long *bits)
 {
-	return 0;
+	bitmap_zero(bits, OOH_GROUP_FRAMES);
 }
 
-const struct ooh_log_sink ooh_spml_nobody = { nobody_bits };
+const struct ooh_log_sink ooh_spml_nobody = { nobody_group };
 
 /* A fault for tests: frames that everybody takes for armed, and Xen does not follow. */
 static void leave_unarmed(const struct xen_spml_group *group, const unsigned long *bits)
@@ -288,22 +288,19 @@ static void leave_unarmed(const struct xen_spml_group *group, const unsigned lon
 /* Returns how many frames there were. */
 static u64 hand_over(const struct ooh_log_sink *sink, const struct xen_spml_group *group)
 {
-	DECLARE_BITMAP(bits, XEN_SPML_GROUP_FRAMES);
+	DECLARE_BITMAP(bits, OOH_GROUP_FRAMES);
 	enum ooh_inject fault = ooh_injected();
-	unsigned int i;
+	unsigned int i, frames;
 
-	bitmap_from_arr64(bits, group->bits, XEN_SPML_GROUP_FRAMES);
-	for (i = 0; i < BITS_TO_LONGS(XEN_SPML_GROUP_FRAMES); i++) {
-		unsigned long heard = bits[i];
-
-		if (fault == OOH_INJECT_DROPRECORD)
-			heard &= ~OOH_INJECT_SIXTEENTH;
-		if (heard)
-			sink->bits(group->gfn + i * BITS_PER_LONG, heard);
-	}
+	BUILD_BUG_ON(OOH_GROUP_FRAMES != XEN_SPML_GROUP_FRAMES);
+	bitmap_from_arr64(bits, group->bits, OOH_GROUP_FRAMES);
+	frames = bitmap_weight(bits, OOH_GROUP_FRAMES);
 	if (fault == OOH_INJECT_NOREARM)
 		leave_unarmed(group, bits);
-	return bitmap_weight(bits, XEN_SPML_GROUP_FRAMES);
+	for (i = 0; fault == OOH_INJECT_DROPRECORD && i < OOH_GROUP_LONGS; i++)
+		bits[i] &= ~OOH_INJECT_SIXTEENTH;
+	sink->group(group->gfn, bits);
+	return frames;
 }
 
 static int start_over(u32 *reasons, int error)

@@ -8,6 +8,7 @@
 #ifndef OOH_LOG_H
 #define OOH_LOG_H
 
+#include <linux/bits.h>
 #include <linux/types.h>
 #include <ooh/uapi.h>
 
@@ -15,14 +16,20 @@
 #define OOH_CHUNK_SHIFT	 15
 #define OOH_CHUNK_FRAMES (1UL << OOH_CHUNK_SHIFT)
 
+/* Those that are handed over together: what one page table of the EPT maps. */
+#define OOH_GROUP_FRAMES 512
+#define OOH_GROUP_LONGS	 (OOH_GROUP_FRAMES / BITS_PER_LONG)
+
 /* What a drain says beside OOH_REASON_*: no frame is armed any more. */
 #define OOH_LOG_ANEW (1U << 31)
 
 /* Who is to hear of what a log holds. */
 struct ooh_log_sink {
-	/* Frames pfn + i for which bit i is set; pfn is aligned to so many. The bits of those that
-	 * have users are returned. */
-	unsigned long (*bits)(unsigned long pfn, unsigned long bits);
+	/*
+	 * Frames pfn + i for which bit i of OOH_GROUP_FRAMES is set; pfn is aligned to so many.
+	 * Only the bits of those that have users stay.
+	 */
+	void (*group)(unsigned long pfn, unsigned long *bits);
 };
 
 struct ooh_log_ops {

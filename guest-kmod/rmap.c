@@ -353,16 +353,18 @@ static __always_inline bool frame_written(unsigned long pfn)
 	return users_hear(likely(chunk) ? chunk->first_user[in_chunk(pfn)] : 0);
 }
 
-static unsigned long bits_written(unsigned long pfn, unsigned long bits)
+static void group_written(unsigned long pfn, unsigned long *bits)
 {
-	/* they are neighbours within a long */
+	/* they are neighbours: all of them lie in one chunk */
 	const struct chunk *chunk = chunk_of(pfn);
-	unsigned long users = 0;
+	const ooh_node *first = chunk ? &chunk->first_user[in_chunk(pfn)] : NULL;
+	unsigned long left;
+	unsigned int w;
 
-	for (; bits; bits &= bits - 1)
-		if (users_hear(chunk ? chunk->first_user[in_chunk(pfn) + __ffs(bits)] : 0))
-			users |= bits & -bits;
-	return users;
+	for (w = 0; w < OOH_GROUP_LONGS; w++)
+		for (left = bits[w]; left; left &= left - 1)
+			if (!users_hear(first ? first[w * BITS_PER_LONG + __ffs(left)] : 0))
+				bits[w] &= ~(left & -left);
 }
 
 /* What Xen did not arm, counts as written, and is tried again: there may be room now. */
@@ -391,7 +393,7 @@ static void refused_are_written(void)
 
 int ooh_rmap_drain(u32 *reasons)
 {
-	static const struct ooh_log_sink sink = { bits_written };
+	static const struct ooh_log_sink sink = { group_written };
 	int ret;
 
 	if (!ooh_log)
