@@ -31,6 +31,9 @@
 /* Files get their times from a clock that ticks: be generous by two of these. */
 #define TICKS_NS (2 * NSEC_PER_SEC / HZ)
 
+/* Room for so many mappings of files is kept from one round to the next. */
+#define SPARE_MAX 1024
+
 /*
  * How often the clock was set. A file that was written meanwhile may bear the same time as
  * before.
@@ -544,9 +547,10 @@ static int merge_spans(struct ooh_spans *pending, const struct ooh_spans *found)
 
 int ooh_pagecache_update(struct ooh_pagecache *pc, struct ooh_leaves *l)
 {
-	struct look look = { .pc = pc, .l = l };
+	struct look look = { .pc = pc, .l = l, .now = pc->spare };
 	int ret;
 
+	look.now.nr = 0;
 	/* the count first: a clock that is set in between is seen by the next look */
 	look.clock_sets = atomic_read(&clock_sets);
 	smp_rmb();
@@ -558,14 +562,17 @@ int ooh_pagecache_update(struct ooh_pagecache *pc, struct ooh_leaves *l)
 	if (!ret)
 		ret = merge_spans(&pc->pending, &pc->swapped);
 	kvfree(look.spans.v);
+	/* after an error the next look compares with what this one compared with */
+	pc->spare = ret ? look.now : pc->areas;
 	if (ret) {
-		/* the next look compares with what this one compared with */
-		kvfree(look.now.v);
 		kvfree(look.swapped.v);
 		return ret;
 	}
-	kvfree(pc->areas.v);
 	pc->areas = look.now;
+	if (pc->spare.size > SPARE_MAX) {
+		kvfree(pc->spare.v);
+		pc->spare = (struct ooh_areas){ 0 };
+	}
 	kvfree(pc->swapped.v);
 	pc->swapped = look.swapped;
 	return 0;
@@ -622,6 +629,7 @@ int ooh_pagecache_init(struct ooh_pagecache *pc)
 void ooh_pagecache_free(struct ooh_pagecache *pc)
 {
 	kvfree(pc->areas.v);
+	kvfree(pc->spare.v);
 	kvfree(pc->pending.v);
 	kvfree(pc->swapped.v);
 	kfree(pc->found);

@@ -29,6 +29,7 @@ struct ooh_areas { /* mappings of files, ascending */
 
 struct ooh_pagecache {
 	struct ooh_areas areas;	  /* as they were in the round before */
+	struct ooh_areas spare;	  /* memory for those of the next one */
 	struct ooh_spans pending; /* user space is to get these */
 	struct ooh_spans swapped; /* what was in swap in the round before */
 	u64 *found;		  /* of one leaf */

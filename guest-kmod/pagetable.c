@@ -466,11 +466,14 @@ int ooh_leaves_update(struct ooh_leaves *l)
 static void take_leaf(struct ooh_leaf *leaf)
 {
 	struct ooh_users *u = &leaf->users;
+	unsigned int w;
 
 	if (likely(!u->any_written && !leaf->nr_opaque))
 		return;
-	bitmap_or(leaf->report, leaf->report, u->written, OOH_SLOTS);
-	bitmap_zero(u->written, OOH_SLOTS);
+	for (w = 0; w < BITS_TO_LONGS(OOH_SLOTS); w++) {
+		leaf->report[w] |= u->written[w];
+		u->written[w] = 0;
+	}
 	u->any_written = false;
 	if (unlikely(leaf->nr_opaque))
 		bitmap_or(leaf->report, leaf->report, leaf->opaque, OOH_SLOTS);

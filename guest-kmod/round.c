@@ -19,8 +19,9 @@
 #include "round.h"
 #include "trace.h"
 
-#define BATCH	   512 /* ranges copied to user space at once */
-#define SWEEP_SECS 1   /* so often the memory of what has exited is let go */
+#define BATCH	      512 /* ranges copied to user space at once */
+#define DIRTY_AT_ONCE 16  /* leaves given out before others may run */
+#define SWEEP_SECS    1	  /* so often the memory of what has exited is let go */
 
 struct ooh_rounds {
 	struct mutex lock;
@@ -543,6 +544,7 @@ static int fill_vector(struct ooh_rounds *r, struct ooh_collect *c)
 		.next_span = spans->nr ? spans->v[0].start : ULONG_MAX,
 	};
 	unsigned long end = end_of(c);
+	unsigned int reported = 0;
 	int ret = 0;
 	size_t i;
 
@@ -551,10 +553,13 @@ static int fill_vector(struct ooh_rounds *r, struct ooh_collect *c)
 	for (i = 0; !ret && i < r->leaves.nr && r->leaves.v[i]->addr < end; i++) {
 		struct ooh_leaf *leaf = r->leaves.v[i];
 
-		if (leaf->dirty || i % OOH_LEAVES_AT_ONCE == 0)
+		if (i % OOH_LEAVES_AT_ONCE == 0)
 			cond_resched();
 		if (!leaf->dirty || leaf->addr + PMD_SIZE <= c->start)
 			continue;
+		/* of these fewer: a range for every second page of each */
+		if (++reported % DIRTY_AT_ONCE == 0)
+			cond_resched();
 		if (c->start <= leaf->addr && end - leaf->addr >= PMD_SIZE &&
 		    out.next_span >= leaf->addr + PMD_SIZE && out.last->end <= leaf->addr) {
 			if (put_whole_leaf(&out, leaf))
@@ -587,12 +592,14 @@ void ooh_rounds_reported(struct ooh_rounds *r, const struct ooh_collect *c)
 
 	for (i = 0; i < r->leaves.nr && r->leaves.v[i]->addr < r->end; i++) {
 		struct ooh_leaf *leaf = r->leaves.v[i];
-		unsigned int from = first_slot(leaf, c->start), end = slots_end(leaf, r->end);
+		unsigned int from, end;
 
 		if (i % OOH_LEAVES_AT_ONCE == 0)
 			cond_resched();
 		if (!leaf->dirty || leaf->addr + PMD_SIZE <= c->start)
 			continue;
+		from = first_slot(leaf, c->start);
+		end = slots_end(leaf, r->end);
 		if (from == 0 && end == OOH_SLOTS) {
 			bitmap_zero(leaf->report, OOH_SLOTS);
 			leaf->dirty = false;
