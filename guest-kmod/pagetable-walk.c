@@ -23,10 +23,13 @@
 /* What matters of an entry above the page tables. */
 #define UPPER_BITS (PTE_PFN_MASK | _PAGE_PRESENT | _PAGE_PROTNONE | _PAGE_PSE | _PAGE_SPECIAL)
 
-/* One page of entries as it was: of pmds, or of puds */
+/* A process has the lower half of the uppermost page. */
+#define TOP_ENTRIES (PTRS_PER_PGD / 2)
+
+/* One page of entries as it was. */
 struct ooh_upper {
 	unsigned long addr; /* first one that it maps */
-	bool puds;
+	enum level { TOP, P4DS, PUDS, PMDS } level;
 	u64 *entries;
 };
 
@@ -58,21 +61,30 @@ static u64 pud_bits(pud_t pud, unsigned int i)
 	return ((pud_pfn(pud) + i * OOH_SLOTS) << PAGE_SHIFT) | _PAGE_PRESENT | _PAGE_PSE;
 }
 
-/* The pud over addr, or NULL. Interrupts are off. */
-static pud_t *pud_of(struct mm_struct *mm, unsigned long addr, unsigned long *skip)
-{
-	pgd_t *pgdp = pgd_offset(mm, addr), pgd = READ_ONCE(*pgdp);
-	p4d_t p4d;
+/* What was read on the way down to an address. */
+struct way {
+	pgd_t pgd;
+	p4d_t *p4dp, p4d;   /* with four levels the pgd once more */
+	unsigned long skip; /* how much of the address space is known not to be in use */
+};
 
-	*skip = PGDIR_SIZE;
-	if (pgd_none(pgd) || !table_at(pgd_val(pgd)))
+/* The pud over addr, or NULL. Interrupts are off. */
+static pud_t *pud_of(struct mm_struct *mm, unsigned long addr, struct way *way)
+{
+	pgd_t *pgdp = pgd_offset(mm, addr);
+
+	way->pgd = READ_ONCE(*pgdp);
+	way->p4dp = NULL;
+	way->skip = PGDIR_SIZE;
+	if (pgd_none(way->pgd) || !table_at(pgd_val(way->pgd)))
 		return NULL;
-	p4d = READ_ONCE(*p4d_offset_lockless(pgdp, pgd, addr));
-	*skip = P4D_SIZE;
-	if (p4d_none(p4d) || !table_at(p4d_val(p4d)))
+	way->p4dp = p4d_offset_lockless(pgdp, way->pgd, addr);
+	way->p4d = READ_ONCE(*way->p4dp);
+	way->skip = P4D_SIZE;
+	if (p4d_none(way->p4d) || !table_at(p4d_val(way->p4d)))
 		return NULL;
-	*skip = PUD_SIZE;
-	return pud_offset(&p4d, addr);
+	way->skip = PUD_SIZE;
+	return pud_offset(&way->p4d, addr);
 }
 
 static bool pud_used(pud_t pud)
@@ -83,8 +95,8 @@ static bool pud_used(pud_t pud)
 struct ooh_pmd_page ooh_pmd_page(struct mm_struct *mm, unsigned long addr)
 {
 	struct ooh_pmd_page page = { .addr = addr & PUD_MASK };
-	unsigned long skip;
-	pud_t *pudp = pud_of(mm, addr, &skip), pud;
+	struct way way;
+	pud_t *pudp = pud_of(mm, addr, &way), pud;
 
 	if (!pudp)
 		return page;
@@ -105,59 +117,48 @@ u64 ooh_pmd_now(const struct ooh_pmd_page *page, unsigned long addr)
 	return page->huge ? pud_bits(__pud(page->huge), pmd_index(addr)) : 0;
 }
 
-/* The first address from addr on that has a page of puds; TASK_SIZE_MAX: none */
-static unsigned long next_puds(struct mm_struct *mm, unsigned long addr)
+/* The page that u is a copy of, or NULL. Interrupts are off. */
+static const u64 *page_of(struct mm_struct *mm, const struct ooh_upper *u)
 {
-	unsigned long skip;
+	const pud_t *puds;
+	struct way way;
+	pud_t pud;
 
-	while (addr < TASK_SIZE_MAX && !pud_of(mm, addr, &skip))
-		addr = (addr | (skip - 1)) + 1;
-	return min(addr, TASK_SIZE_MAX);
-}
-
-/* Is this page as it was? */
-static bool same_page(struct mm_struct *mm, const struct ooh_upper *u, int how)
-{
-	unsigned long skip;
-	const pud_t *puds = pud_of(mm, u->addr, &skip);
-	const u64 *entries = (const u64 *)puds;
-
-	if (!puds)
-		return false;
-	if (!u->puds) {
-		pud_t pud = READ_ONCE(*puds);
-
-		/* the page that holds it was the same, but that was a moment ago */
-		if (!pud_used(pud) || pud_leaf(pud))
-			return false;
-		entries = (const u64 *)pmd_offset(&pud, u->addr);
-	}
-	return !ooh_entries_differ(how, entries, u->entries, OOH_SLOTS, UPPER_BITS);
+	if (u->level == TOP)
+		return (const u64 *)mm->pgd;
+	puds = pud_of(mm, u->addr, &way);
+	if (u->level == P4DS)
+		return (const u64 *)way.p4dp;
+	if (u->level == PUDS || !puds)
+		return (const u64 *)puds;
+	pud = READ_ONCE(*puds);
+	/* the page that holds it was the same, but that was a moment ago */
+	if (!pud_used(pud) || pud_leaf(pud))
+		return NULL;
+	return (const u64 *)pmd_offset(&pud, u->addr);
 }
 
 /*
- * Is everything as it was? Pages of pmds follow the page of puds that they belong
- * to, for each entry of it that is in use one.
+ * Is everything as it was? For each entry in use there is a copy of the page that it
+ * leads to, behind that of its own page.
  */
 static bool all_same(struct mm_struct *mm, const struct ooh_pmds *old)
 {
 	const struct ooh_upper *u = old->upper, *end = u + old->nr_upper;
-	unsigned long addr = 0, flags;
+	const u64 *entries;
+	unsigned long flags;
 	bool same = old->known;
 
-	for (; same && u <= end; u++) {
+	for (; same && u < end; u++) {
 		int how = ooh_entries_begin();
 
 		local_irq_save(flags);
-		if (u == end)
-			same = next_puds(mm, addr) == TASK_SIZE_MAX;
-		else
-			same = (!u->puds || next_puds(mm, addr) == u->addr) &&
-			       same_page(mm, u, how);
+		entries = page_of(mm, u);
+		same = entries &&
+		       !ooh_entries_differ(how, entries, u->entries,
+					   u->level == TOP ? TOP_ENTRIES : OOH_SLOTS, UPPER_BITS);
 		local_irq_restore(flags);
 		ooh_entries_end(how);
-		if (u < end && u->puds)
-			addr = u->addr + P4D_SIZE;
 	}
 	return same;
 }
@@ -175,7 +176,7 @@ static int make_room(struct ooh_pmds *out)
 		out->v = v;
 		out->size = size;
 	}
-	while (out->size_upper - out->nr_upper < 2) {
+	while (out->size_upper - out->nr_upper < PMDS + 1) {
 		size_t n = out->size_upper + 1;
 		struct ooh_upper *v =
 			ooh_kvrealloc(out->upper, (n - 1) * sizeof(*v), n * sizeof(*v));
@@ -191,15 +192,16 @@ static int make_room(struct ooh_pmds *out)
 	return 0;
 }
 
-static const u64 *take_copy(struct ooh_pmds *out, unsigned long addr, bool puds, const void *from)
+static const u64 *take_copy(struct ooh_pmds *out, unsigned long addr, enum level level,
+			    const void *from)
 {
 	struct ooh_upper *u = &out->upper[out->nr_upper++];
+	unsigned int i, nr = level == TOP ? TOP_ENTRIES : OOH_SLOTS;
 	const u64 *entries = from;
-	unsigned int i;
 
 	u->addr = addr;
-	u->puds = puds;
-	for (i = 0; i < OOH_SLOTS; i++)
+	u->level = level;
+	for (i = 0; i < nr; i++)
 		u->entries[i] = READ_ONCE(entries[i]);
 	return u->entries;
 }
@@ -207,8 +209,7 @@ static const u64 *take_copy(struct ooh_pmds *out, unsigned long addr, bool puds,
 /* What the pmds of one pud map. Interrupts are off. */
 static void walk_pmds(pud_t pud, unsigned long addr, struct ooh_pmds *out)
 {
-	const u64 *pmds =
-		pud_leaf(pud) ? NULL : take_copy(out, addr, false, pmd_offset(&pud, addr));
+	const u64 *pmds = pud_leaf(pud) ? NULL : take_copy(out, addr, PMDS, pmd_offset(&pud, addr));
 	unsigned int i;
 
 	for (i = 0; i < PTRS_PER_PMD; i++) {
@@ -219,11 +220,18 @@ static void walk_pmds(pud_t pud, unsigned long addr, struct ooh_pmds *out)
 	}
 }
 
+/* Changed since the copy was taken: it does not tell what was seen. */
+static void compare(struct ooh_pmds *out, u64 seen, u64 copy)
+{
+	if ((seen ^ copy) & UPPER_BITS)
+		out->known = false;
+}
+
 /* Holes, most of an address space, are passed over table by table. */
 int ooh_walk(struct mm_struct *mm, struct ooh_pmds *out)
 {
-	unsigned long addr = 0, flags, skip;
-	const u64 *copy = NULL;
+	const u64 *top = NULL, *p4ds = NULL, *copy = NULL;
+	unsigned long addr = 0, flags;
 
 	if (all_same(mm, out))
 		return 1;
@@ -233,25 +241,33 @@ int ooh_walk(struct mm_struct *mm, struct ooh_pmds *out)
 		const pud_t *puds;
 		unsigned int left;
 		bool used = false;
+		struct way way;
 
 		if (make_room(out)) {
 			out->known = false;
 			return -ENOMEM;
 		}
 		local_irq_save(flags);
-		puds = pud_of(mm, addr, &skip);
-		if (puds && !pud_index(addr))
-			copy = take_copy(out, addr, true, puds);
-		if (!puds) {
-			out->known &= !pud_index(addr);
-			addr = (addr | (skip - 1)) + 1;
+		if (!addr)
+			top = take_copy(out, 0, TOP, mm->pgd);
+		puds = pud_of(mm, addr, &way);
+		compare(out, pgd_val(way.pgd), top[pgd_index(addr)]);
+		if (way.p4dp && !pgtable_l5_enabled()) {
+			/* read twice */
+			compare(out, p4d_val(way.p4d), top[pgd_index(addr)]);
+		} else if (way.p4dp) {
+			if (!(addr & ~PGDIR_MASK))
+				p4ds = take_copy(out, addr, P4DS, way.p4dp);
+			compare(out, p4d_val(way.p4d), p4ds[p4d_index(addr)]);
 		}
+		if (puds && !pud_index(addr))
+			copy = take_copy(out, addr, PUDS, puds);
+		if (!puds)
+			addr = (addr | (way.skip - 1)) + 1;
 		for (left = PTRS_PER_PUD - pud_index(addr); puds && left && !used; left--) {
 			pud_t pud = READ_ONCE(*puds++);
 
-			/* changed since: the copy does not tell what was seen */
-			if ((pud_val(pud) ^ copy[pud_index(addr)]) & UPPER_BITS)
-				out->known = false;
+			compare(out, pud_val(pud), copy[pud_index(addr)]);
 			used = pud_used(pud);
 			if (used)
 				walk_pmds(pud, addr, out);
