@@ -6,10 +6,8 @@
  * compared with a copy of the round before, so that a walk is needed only where
  * something changed.
  *
- * Page tables are read without a lock, like the kernel's fast GUP does it:
- * with interrupts off, because a table is not freed before every CPU that
- * might use it took an interrupt or left its read side. Each such section goes
- * down from the top anew.
+ * Page tables are read without a lock, like the kernel's fast GUP does it, in sections of
+ * ooh_tables_hold(). Each section goes down from the top anew.
  */
 #include <linux/pgtable.h>
 #include <linux/sched/mm.h>
@@ -33,16 +31,6 @@ struct ooh_upper {
 	u64 *entries;
 };
 
-/*
- * Could it lead to a table? Kernels up to 6.12 free the tables of guests after an interrupt on
- * the CPUs that use the address space, of which this one need not be: a table may be anything by
- * now. What is read there is of no use then, and the next round finds a change.
- */
-static bool table_at(u64 entry)
-{
-	return pfn_valid((entry & PTE_PFN_MASK) >> PAGE_SHIFT);
-}
-
 /* What a pmd maps; 0: nothing. Swap and migration entries map nothing now. */
 static u64 pmd_bits(pmd_t pmd)
 {
@@ -51,7 +39,7 @@ static u64 pmd_bits(pmd_t pmd)
 	if (pmd_none(pmd) || !pmd_present(pmd))
 		return 0;
 	if (!pmd_leaf(pmd))
-		return table_at(val) ? (val & PTE_PFN_MASK) | _PAGE_PRESENT : 0;
+		return (val & PTE_PFN_MASK) | _PAGE_PRESENT;
 	return (pmd_pfn(pmd) << PAGE_SHIFT) | _PAGE_PRESENT | _PAGE_PSE | (val & _PAGE_SPECIAL);
 }
 
@@ -68,7 +56,7 @@ struct way {
 	unsigned long skip; /* how much of the address space is known not to be in use */
 };
 
-/* The pud over addr, or NULL. Interrupts are off. */
+/* The pud over addr, or NULL. The tables are held. */
 static pud_t *pud_of(struct mm_struct *mm, unsigned long addr, struct way *way)
 {
 	pgd_t *pgdp = pgd_offset(mm, addr);
@@ -76,12 +64,12 @@ static pud_t *pud_of(struct mm_struct *mm, unsigned long addr, struct way *way)
 	way->pgd = READ_ONCE(*pgdp);
 	way->p4dp = NULL;
 	way->skip = PGDIR_SIZE;
-	if (pgd_none(way->pgd) || !table_at(pgd_val(way->pgd)))
+	if (pgd_none(way->pgd))
 		return NULL;
 	way->p4dp = p4d_offset_lockless(pgdp, way->pgd, addr);
 	way->p4d = READ_ONCE(*way->p4dp);
 	way->skip = P4D_SIZE;
-	if (p4d_none(way->p4d) || !table_at(p4d_val(way->p4d)))
+	if (p4d_none(way->p4d))
 		return NULL;
 	way->skip = PUD_SIZE;
 	return pud_offset(&way->p4d, addr);
@@ -89,7 +77,7 @@ static pud_t *pud_of(struct mm_struct *mm, unsigned long addr, struct way *way)
 
 static bool pud_used(pud_t pud)
 {
-	return !pud_none(pud) && pud_present(pud) && (pud_leaf(pud) || table_at(pud_val(pud)));
+	return !pud_none(pud) && pud_present(pud);
 }
 
 struct ooh_pmd_page ooh_pmd_page(struct mm_struct *mm, unsigned long addr)
@@ -117,7 +105,7 @@ u64 ooh_pmd_now(const struct ooh_pmd_page *page, unsigned long addr)
 	return page->huge ? pud_bits(__pud(page->huge), pmd_index(addr)) : 0;
 }
 
-/* The page that u is a copy of, or NULL. Interrupts are off. */
+/* The page that u is a copy of, or NULL. The tables are held. */
 static const u64 *page_of(struct mm_struct *mm, const struct ooh_upper *u)
 {
 	const pud_t *puds;
@@ -146,18 +134,18 @@ static bool all_same(struct mm_struct *mm, const struct ooh_pmds *old)
 {
 	const struct ooh_upper *u = old->upper, *end = u + old->nr_upper;
 	const u64 *entries;
-	unsigned long flags;
+	struct ooh_hold hold;
 	bool same = old->known;
 
 	for (; same && u < end; u++) {
 		int how = ooh_entries_begin();
 
-		local_irq_save(flags);
+		ooh_tables_hold(mm, &hold);
 		entries = page_of(mm, u);
 		same = entries &&
 		       !ooh_entries_differ(how, entries, u->entries,
 					   u->level == TOP ? TOP_ENTRIES : OOH_SLOTS, UPPER_BITS);
-		local_irq_restore(flags);
+		ooh_tables_release(mm, &hold);
 		ooh_entries_end(how);
 	}
 	return same;
@@ -206,7 +194,7 @@ static const u64 *take_copy(struct ooh_pmds *out, unsigned long addr, enum level
 	return u->entries;
 }
 
-/* What the pmds of one pud map. Interrupts are off. */
+/* What the pmds of one pud map. The tables are held. */
 static void walk_pmds(pud_t pud, unsigned long addr, struct ooh_pmds *out)
 {
 	const u64 *pmds = pud_leaf(pud) ? NULL : take_copy(out, addr, PMDS, pmd_offset(&pud, addr));
@@ -231,7 +219,7 @@ static void compare(struct ooh_pmds *out, u64 seen, u64 copy)
 int ooh_walk(struct mm_struct *mm, struct ooh_pmds *out)
 {
 	const u64 *top = NULL, *p4ds = NULL, *copy = NULL;
-	unsigned long addr = 0, flags;
+	unsigned long addr = 0;
 
 	if (all_same(mm, out))
 		return 1;
@@ -241,18 +229,19 @@ int ooh_walk(struct mm_struct *mm, struct ooh_pmds *out)
 		const pud_t *puds;
 		unsigned int left;
 		bool used = false;
+		struct ooh_hold hold;
 		struct way way;
 
 		if (make_room(out)) {
 			out->known = false;
 			return -ENOMEM;
 		}
-		local_irq_save(flags);
+		ooh_tables_hold(mm, &hold);
 		if (!addr)
 			top = take_copy(out, 0, TOP, mm->pgd);
 		puds = pud_of(mm, addr, &way);
 		compare(out, pgd_val(way.pgd), top[pgd_index(addr)]);
-		if (way.p4dp && !pgtable_l5_enabled()) {
+		if (!pgtable_l5_enabled()) {
 			/* read twice */
 			compare(out, p4d_val(way.p4d), top[pgd_index(addr)]);
 		} else if (way.p4dp) {
@@ -273,7 +262,7 @@ int ooh_walk(struct mm_struct *mm, struct ooh_pmds *out)
 				walk_pmds(pud, addr, out);
 			addr += PUD_SIZE;
 		}
-		local_irq_restore(flags);
+		ooh_tables_release(mm, &hold);
 		cond_resched();
 	}
 	return 0;

@@ -3,9 +3,43 @@
 #ifndef OOH_PAGETABLE_WALK_H
 #define OOH_PAGETABLE_WALK_H
 
+#include <linux/cpumask.h>
+#include <linux/irqflags.h>
 #include <linux/mm_types.h>
 #include <linux/pgtable.h>
+#include <linux/smp.h>
 #include <linux/types.h>
+
+#include "compat/compat.h"
+
+/*
+ * Between hold and release, where interrupts are off, no page table that mm has is freed, though
+ * no lock is held. Who frees one clears the entry that leads to it, and then waits: for an
+ * RCU grace period, or (OOH_TABLES_WAIT_FOR_USERS) for an interrupt on each CPU in
+ * mm_cpumask(). The CPU of a collect is not in there, unless a process collects about itself:
+ * it joins. Setting the bit is a full barrier here, and so is the step of the TLB generation
+ * there, between entry and mask: either the bit is seen and its CPU waited for, or the
+ * entry was found cleared. Nobody but this CPU changes its bit, and a flush for an address
+ * space that it has not loaded does nothing.
+ */
+struct ooh_hold {
+	unsigned long flags;
+	bool joined;
+};
+
+static inline void ooh_tables_hold(struct mm_struct *mm, struct ooh_hold *h)
+{
+	local_irq_save(h->flags);
+	h->joined = OOH_TABLES_WAIT_FOR_USERS &&
+		    !cpumask_test_and_set_cpu(smp_processor_id(), mm_cpumask(mm));
+}
+
+static inline void ooh_tables_release(struct mm_struct *mm, const struct ooh_hold *h)
+{
+	if (h->joined)
+		cpumask_clear_cpu(smp_processor_id(), mm_cpumask(mm));
+	local_irq_restore(h->flags);
+}
 
 struct ooh_pmd {
 	unsigned long addr;
@@ -30,7 +64,7 @@ struct ooh_pmd_page { /* the pmds of one pud */
 	u64 huge;	   /* the pud, if it is an entry for 1 GiB */
 };
 
-/* Both with interrupts off. What maps addr now, in the form that ooh_walk() gives. */
+/* Both with the tables held. What maps addr now, in the form that ooh_walk() gives. */
 struct ooh_pmd_page ooh_pmd_page(struct mm_struct *mm, unsigned long addr);
 u64 ooh_pmd_now(const struct ooh_pmd_page *page, unsigned long addr);
 

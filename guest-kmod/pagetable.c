@@ -371,9 +371,9 @@ static size_t scan_some(struct scan *s, size_t i)
 	int how = ooh_entries_begin();
 	unsigned int n = 0, seen = 0;
 	bool changed = false;
-	unsigned long flags;
+	struct ooh_hold hold;
 
-	local_irq_save(flags);
+	ooh_tables_hold(l->mm, &hold);
 	for (; i < l->nr && n < TOGETHER && seen < OOH_LEAVES_AT_ONCE && !changed; i++, seen++) {
 		struct ooh_leaf *leaf = l->v[i];
 
@@ -396,7 +396,7 @@ static size_t scan_some(struct scan *s, size_t i)
 		if (s->missing)
 			break;
 	}
-	local_irq_restore(flags);
+	ooh_tables_release(l->mm, &hold);
 	ooh_entries_end(how);
 	l->tables += n;
 	return i;

@@ -64,6 +64,12 @@ static inline struct timespec64 ooh_ctime(const struct inode *inode)
 #define OOH_LOG_INTERRUPT (LINUX_VERSION_CODE < KERNEL_VERSION(7, 2, 0))
 #endif
 
+/*
+ * Page tables of a guest of Xen are freed when the CPUs that use the address space have taken an
+ * interrupt. Newer kernels wait for an RCU grace period as well, on any hardware.
+ */
+#define OOH_TABLES_WAIT_FOR_USERS (LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0))
+
 /* The kernel has a killable one: a caller's handled signal is to end it as well. */
 static inline int ooh_mmap_read_lock_interruptible(struct mm_struct *mm)
 {
