@@ -492,8 +492,10 @@ static int epml_drain(const struct ooh_log_sink *sink, u32 *reasons)
 	bool more;
 	int ret;
 
-	/* a CPU that comes up must neither miss the flush of translations nor get two logs */
-	cpus_read_lock();
+	/*
+	 * The caller has cpus_read_lock(): a CPU that comes up must neither miss the flush of
+	 * translations nor get two logs.
+	 */
 	on_each_cpu(drain_cpu_log, NULL, 1);
 	now = ktime_get_ns();
 	ooh_counters.drain_ns += now - began;
@@ -513,7 +515,6 @@ static int epml_drain(const struct ooh_log_sink *sink, u32 *reasons)
 	}
 	if (!ret && *reasons & OOH_LOG_ANEW)
 		register_logs();
-	cpus_read_unlock();
 	return ret;
 }
 
@@ -551,7 +552,7 @@ static int epml_prepare(unsigned long nr)
 
 static void epml_stop(void)
 {
-	cpuhp_remove_state(hp_state);
+	__cpuhp_remove_state_cpuslocked(hp_state, true);
 	/* interrupts that found a log on the way */
 	kick_all_cpus_sync();
 	/* no CPU adds to it any more */
@@ -562,21 +563,18 @@ static void epml_stop(void)
 /* From here on the processor writes the logs. */
 static int epml_start(void)
 {
-	bool all;
 	int ret;
 
 	ret = ooh_spml_start();
 	if (ret)
 		return ret;
 	WRITE_ONCE(lost, false);
-	ret = cpuhp_setup_state(CPUHP_BP_PREPARE_DYN, "ooh/epml:prepare", log_up, log_down);
+	ret = cpuhp_setup_state_cpuslocked(CPUHP_BP_PREPARE_DYN, "ooh/epml:prepare", log_up,
+					   log_down);
 	if (ret < 0)
 		return ret;
 	hp_state = ret;
-	cpus_read_lock();
-	all = all_have_logs();
-	cpus_read_unlock();
-	if (all)
+	if (all_have_logs())
 		return 0;
 	epml_stop();
 	return -ENODEV;

@@ -3,7 +3,7 @@
  * Logs: what says which frames were written. Each kind is a struct of functions, in a
  * file of its own, and knows nothing of processes and pages. One kind at a time serves
  * all trackers: the first of them decides. ooh_rmap_lock guards all calls but usable() and
- * waiting().
+ * waiting(). start(), stop() and drain() with cpus_read_lock(), too, which is taken first.
  */
 #ifndef OOH_LOG_H
 #define OOH_LOG_H

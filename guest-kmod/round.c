@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The rounds of one address space. */
+#include <linux/cpu.h>
 #include <linux/ktime.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
@@ -118,6 +119,23 @@ unsigned int ooh_rounds_trackers(void)
 	return READ_ONCE(nr_trackers);
 }
 
+/*
+ * To begin, end or drain a log, CPUs must not come or go. The lock against that is the outer
+ * one: cpusets take the mmap_lock of processes under it, and ooh_rmap_lock is taken with
+ * the mmap_lock of a process held.
+ */
+static void lock_log(void)
+{
+	cpus_read_lock();
+	mutex_lock(&ooh_rmap_lock);
+}
+
+static void unlock_log(void)
+{
+	mutex_unlock(&ooh_rmap_lock);
+	cpus_read_unlock();
+}
+
 static void make_all_dirty(u32 reasons)
 {
 	struct ooh_rounds *r;
@@ -130,7 +148,7 @@ static void make_all_dirty(u32 reasons)
 		r->reason |= reasons;
 }
 
-/* Empties the logs: whoever uses the frames gets its marks. With ooh_rmap_lock */
+/* Empties the logs: whoever uses the frames gets its marks. With the log locked */
 static int drain_log(void)
 {
 	u32 reasons = 0;
@@ -142,23 +160,23 @@ static int drain_log(void)
 
 void ooh_rounds_all_anew(void)
 {
-	mutex_lock(&ooh_rmap_lock);
+	lock_log();
 	/* those that were not armed again are silent: nobody knows which */
 	if (nr_trackers && !drain_log()) {
 		ooh_rmap_rearm_all();
 		make_all_dirty(OOH_REASON_HYPERCALL);
 	}
-	mutex_unlock(&ooh_rmap_lock);
+	unlock_log();
 }
 
 void ooh_rounds_shutdown(void)
 {
-	mutex_lock(&ooh_rmap_lock);
+	lock_log();
 	ooh_log_shutdown();
-	mutex_unlock(&ooh_rmap_lock);
+	unlock_log();
 }
 
-/* With ooh_rmap_lock, when a tracker has gone. */
+/* With the log locked, when a tracker has gone. */
 static void last_one_out(void)
 {
 	if (nr_trackers)
@@ -175,11 +193,11 @@ static void enlist(struct ooh_rounds *r)
 
 static void strike_off(struct ooh_rounds *r)
 {
-	mutex_lock(&ooh_rmap_lock);
+	lock_log();
 	list_del_init(&r->list);
 	WRITE_ONCE(nr_trackers, nr_trackers - 1);
 	last_one_out();
-	mutex_unlock(&ooh_rmap_lock);
+	unlock_log();
 }
 
 void ooh_rounds_free(struct ooh_rounds *r)
@@ -270,7 +288,7 @@ int ooh_rounds_attach(struct ooh_rounds *r, struct pid *pid, struct mm_struct *m
 	 * What any CPU's log holds from before is none of the new tracker's business:
 	 * a drain, or the start of the log, takes it out.
 	 */
-	mutex_lock(&ooh_rmap_lock);
+	lock_log();
 	ret = ooh_log ? drain_log() : 0;
 	if (!ret)
 		ret = ooh_log_start(mechanism);
@@ -282,7 +300,7 @@ int ooh_rounds_attach(struct ooh_rounds *r, struct pid *pid, struct mm_struct *m
 		enlist(r);
 	}
 	before = ooh_counters;
-	mutex_unlock(&ooh_rmap_lock);
+	unlock_log();
 	if (ret)
 		return ret;
 	ret = follow_memory(r);
@@ -318,14 +336,14 @@ static int end_round(struct ooh_rounds *r)
 	ret = has_memory(r->pid, r->mm) ? 0 : -ESRCH;
 	if (ret)
 		goto out;
-	mutex_lock(&ooh_rmap_lock);
+	lock_log();
 	ret = drain_log();
 	if (!ret) {
 		r->reported_reason |= r->reason;
 		r->reason = 0;
 	}
 	before = ooh_counters;
-	mutex_unlock(&ooh_rmap_lock);
+	unlock_log();
 	if (ret)
 		goto out;
 	began = ktime_get_ns();
