@@ -203,14 +203,13 @@ static void strike_off(struct ooh_rounds *r)
 void ooh_rounds_free(struct ooh_rounds *r)
 {
 	if (r->mm) {
-		/* nobody else has it but the sweeper, which waits for nobody */
+		/* nobody else has it but the sweeper, which waits for no tracker */
 		mutex_lock(&r->lock);
 		ooh_leaves_forget(&r->leaves);
 		strike_off(r);
 		mutex_unlock(&r->lock);
-		cancel_delayed_work_sync(&sweeper);
-		if (ooh_rounds_trackers())
-			schedule_delayed_work(&sweeper, SWEEP_SECS * HZ);
+		/* it may still be unlocking this one; its next run stays when it is due */
+		flush_work(&sweeper.work);
 		mmdrop(r->mm);
 		put_pid(r->pid);
 	}
