@@ -56,6 +56,7 @@ struct cpu_log {
 	struct record *records; /* a page, written from the end to the beginning */
 	bool on;		/* Xen has it */
 	bool kept;		/* and did not let go of it: never to be freed */
+	int error;		/* why not */
 	u64 taken, walks, user, notifications;
 };
 
@@ -448,6 +449,7 @@ static int log_up(unsigned int cpu)
 	op.u.log.vector = POSTED_INTR_WAKEUP_VECTOR;
 	op.u.log.low_water = LOW_WATER;
 	ret = ooh_spml_op(&op);
+	log->error = ret;
 	WRITE_ONCE(log->on, !ret);
 	/* it is as with SPML then: xen_has_some() */
 	if (ret)
@@ -563,7 +565,8 @@ static void epml_stop(void)
 /* From here on the processor writes the logs. */
 static int epml_start(void)
 {
-	int ret;
+	unsigned int cpu;
+	int ret, error = 0;
 
 	ret = ooh_spml_start();
 	if (ret)
@@ -574,10 +577,13 @@ static int epml_start(void)
 	if (ret < 0)
 		return ret;
 	hp_state = ret;
-	if (all_have_logs())
+	/* callbacks that refuse would keep CPUs from coming up later */
+	for_each_online_cpu(cpu)
+		error = error ?: per_cpu(cpu_logs, cpu).error;
+	if (!error)
 		return 0;
 	epml_stop();
-	return -ENODEV;
+	return error == -ENOMEM ? error : -ENODEV;
 }
 
 static u64 epml_waiting(void)

@@ -254,7 +254,7 @@ int ooh_spml_forget(const u64 *pfns, unsigned int nr)
 	return ooh_spml_range_op(XEN_SPML_forget, ranges, make_ranges(pfns, nr), &op);
 }
 
-/* What Xen knows is of no use any more: from here on nothing is armed. */
+/* What Xen knows is of no use any more: from here on nothing is armed. -ENOMEM, -ENODEV */
 int ooh_spml_anew(void)
 {
 	int ret;
@@ -263,7 +263,7 @@ int ooh_spml_anew(void)
 	ret = start_xen();
 	if (ret)
 		pr_err_ratelimited("Xen does not start logging again: error %d\n", ret);
-	return ret ? -ENODEV : 0;
+	return ret && ret != -ENOMEM ? -ENODEV : ret;
 }
 
 static void nobody_group(unsigned long pfn, unsigned long *bits)

@@ -11,7 +11,7 @@ struct ooh_log_sink;
 int ooh_spml_start(void);
 int ooh_spml_op(struct xen_hvm_spml *op);
 int ooh_spml_range_op(u32 cmd, struct xen_spml_range *r, unsigned int nr, struct xen_hvm_spml *op);
-int ooh_spml_anew(void); /* what Xen knows is of no use: 0 or -ENODEV */
+int ooh_spml_anew(void); /* what Xen knows is of no use. 0, -ENOMEM, -ENODEV */
 u64 ooh_spml_waiting(void);
 u64 ooh_spml_max_tracked(void);
 int ooh_spml_arm(const u64 *pfns, unsigned int nr, void (*refused)(unsigned long pfn));

@@ -54,7 +54,7 @@ struct ooh_log_ops {
 	/*
 	 * Ends a round: hands all frames that were written to the sink, arms them again,
 	 * and adds to the reasons why that may not be all. They count also if it fails:
-	 * -ENODEV: there is no log any more.
+	 * -ENODEV: there is no log any more. -ENOMEM: there is no memory for one now.
 	 */
 	int (*drain)(const struct ooh_log_sink *sink, u32 *reasons);
 	/* Records not drained yet; U64_MAX: lost. Takes no lock. */
