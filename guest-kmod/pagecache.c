@@ -17,6 +17,7 @@
 #include <linux/pagemap.h>
 #include <linux/pvclock_gtod.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/shmem_fs.h>
 #include <linux/slab.h>
 #include <linux/timekeeping.h>
@@ -66,10 +67,21 @@ struct ooh_area {
 	bool changeable; /* somebody could write to it */
 };
 
-/* One pass over the mappings. */
+/*
+ * One pass over the mappings. If somebody waits for the mmap_lock it is let go of after some
+ * work, and the look goes on at the address that it had come to: what is mapped there by then is
+ * looked at as a mapping that begins there. What changes below that address in the meantime
+ * is as what changes after a look that was made in one go: the areas that were noted are
+ * those that were looked at, so the next look finds the difference.
+ */
+#define AT_ONCE	  64 /* work before the lock is let go of: a mapping, or */
+#define LEAF_WORK 16 /* the pages of a leaf */
+#define GO_ON	  1  /* with the lock taken anew */
 struct look {
 	struct ooh_pagecache *pc;
 	struct ooh_leaves *l;
+	unsigned int work;  /* since the lock was taken */
+	unsigned long from; /* GO_ON: all below has been looked at */
 	struct ooh_areas now;
 	struct ooh_spans spans; /* found in this pass */
 	struct ooh_spans swapped;
@@ -364,7 +376,18 @@ static int look_at_slots(struct look *look, struct ooh_leaf *leaf, struct vm_are
 	return 0;
 }
 
-/* Pages of an area, or of none (vma is NULL), all of the same fate. By what there is. */
+/* All below addr has been looked at. Is somebody to have the lock now? */
+static bool let_go(struct look *look, unsigned long addr, unsigned int work)
+{
+	look->work += work;
+	look->from = addr;
+	return look->work >= AT_ONCE && mmap_lock_is_contended(look->l->mm);
+}
+
+/*
+ * Pages of an area, or of none (vma is NULL), all of the same fate. By what there is. 0, GO_ON or
+ * -errno
+ */
 static int look_at(struct look *look, struct vm_area_struct *vma, unsigned long addr,
 		   unsigned long end, const struct fate *fate)
 {
@@ -396,6 +419,8 @@ static int look_at(struct look *look, struct vm_area_struct *vma, unsigned long 
 				    (next - base) >> PAGE_SHIFT, fate);
 		addr = next;
 		cond_resched();
+		if (!ret && addr < end && let_go(look, addr, LEAF_WORK))
+			return GO_ON;
 	}
 	return ret;
 }
@@ -420,19 +445,22 @@ static int look_at_gap(struct look *look, unsigned long start, unsigned long end
 	const struct fate gone = { .span = true };
 	const struct ooh_area *a;
 	unsigned long limit;
-	int ret = 0;
+	int ret;
 
-	for (; !ret && look->old < old->nr; look->old++) {
+	for (; look->old < old->nr; look->old++) {
 		a = &old->v[look->old];
 		if (a->start >= end)
 			break;
 		limit = min(end_of_file(a, a->size), end);
-		if (max(a->start, start) < limit)
+		if (max(a->start, start) < limit) {
 			ret = look_at(look, NULL, max(a->start, start), limit, &gone);
+			if (ret)
+				return ret;
+		}
 		if (a->end > end)
 			break;
 	}
-	return ret;
+	return 0;
 }
 
 /* A part of an area, which was as old says, or is new. Only up to the end of the file. */
@@ -487,34 +515,53 @@ static int look_at_area(struct look *look, struct vm_area_struct *vma, const str
 	return ret;
 }
 
-static int look_at_all(struct look *look)
+/* From look->from on, with the mmap_lock. 0: to the end. GO_ON or -errno */
+static int look_on(struct look *look)
 {
-	struct mm_struct *mm = look->l->mm;
-	unsigned long end = 0;
+	unsigned long from = look->from, end = from;
+	VMA_ITERATOR(vmi, look->l->mm, from);
 	struct vm_area_struct *vma;
-	VMA_ITERATOR(vmi, mm, 0);
 	struct ooh_area *area;
-	int ret = 0;
+	int ret;
 
-	if (ooh_mmap_read_lock_interruptible(mm))
-		return -EINTR;
 	for_each_vma(vmi, vma) {
+		if (let_go(look, max(end, vma->vm_start), 1))
+			return look_at_gap(look, end, look->from) ?: GO_ON;
 		if (of_no_file(vma))
 			continue;
 		area = add_area(&look->now);
-		if (!area) {
-			ret = -ENOMEM;
-			break;
-		}
+		if (!area)
+			return -ENOMEM;
 		describe_area(look, area, vma);
+		/* a part of it, of what was there before, may have been looked at */
+		area->start = max(area->start, from);
 		ret = look_at_gap(look, end, area->start) ?: look_at_area(look, vma, area);
+		if (ret == GO_ON) {
+			/* it is noted as far as it has been looked at */
+			area->end = look->from;
+			if (area->end <= area->start)
+				look->now.nr--;
+		}
 		if (ret)
-			break;
+			return ret;
 		end = area->end;
 	}
-	if (!ret)
-		ret = look_at_gap(look, end, ULONG_MAX);
-	mmap_read_unlock(mm);
+	return look_at_gap(look, end, ULONG_MAX);
+}
+
+static int look_at_all(struct look *look)
+{
+	struct mm_struct *mm = look->l->mm;
+	int ret;
+
+	do {
+		if (fatal_signal_pending(current) || ooh_mmap_read_lock_interruptible(mm))
+			return -EINTR;
+		look->work = 0;
+		ret = look_on(look);
+		mmap_read_unlock(mm);
+		cond_resched();
+	} while (ret == GO_ON);
 	return ret;
 }
 

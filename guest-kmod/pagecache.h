@@ -45,8 +45,8 @@ void ooh_pagecache_free(struct ooh_pagecache *pc);
 /*
  * Looks at all pages of files that have no entry and may have changed: fills slots of
  * leaves, and adds to the pending spans. The caller holds mm_users, but not
- * ooh_rmap_lock. 0, -ENOMEM, -EINTR: a signal came while others held the mmap_lock. After
- * an error the next call makes up for it.
+ * ooh_rmap_lock. 0, -ENOMEM, -EINTR: a signal came while others held the mmap_lock, or one
+ * that kills. After an error the next call makes up for it.
  */
 int ooh_pagecache_update(struct ooh_pagecache *pc, struct ooh_leaves *l);
 /* Whatever is pending below end, from start on, has been reported. 0 or -ENOMEM */

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Description: a process maps and unmaps while a tracker looks at its mappings of files, and
+ * waits for a part of that, not for all of it. What it maps in the meantime is followed.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "tracker.h"
+
+#define NR    ((256UL << 20) / PAGE)
+#define SMALL 16UL
+
+static atomic_bool ready, end;
+static double longest;
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+static void *map_and_unmap(void *file)
+{
+	ready = true;
+	while (!end) {
+		double began = now(), took;
+		char *p = mmap(NULL, SMALL * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, *(int *)file,
+			       0);
+
+		if (p == MAP_FAILED || munmap(p, SMALL * PAGE))
+			error("mmap");
+		took = now() - began;
+		if (took > longest)
+			longest = took;
+	}
+	return NULL;
+}
+
+/* By another process: this one has no entry for the pages. */
+static void write_elsewhere(char *p, unsigned long nr, int c)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		memset(p, c, nr * PAGE);
+		_exit(0);
+	}
+	if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+		error("fork");
+}
+
+int main(void)
+{
+	int file = memfd_create("unheld", MFD_CLOEXEC), tracker;
+	char *p = mmap(NULL, NR * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct round r = { 0 };
+	pthread_t thread;
+	double began, all;
+	char *q;
+
+	if (p == MAP_FAILED || file < 0 || ftruncate(file, SMALL * PAGE))
+		error("memory");
+	write_elsewhere(p, NR, 1);
+	if (pthread_create(&thread, NULL, map_and_unmap, &file))
+		error("thread");
+	while (!ready)
+		usleep(1000);
+	began = now();
+	tracker = tracker_of(getpid());
+	all = now() - began;
+	end = true;
+	pthread_join(thread, NULL);
+	check(longest < all / 3, "a mapping waited %.0f ms of %.0f ms", longest * 1e3, all * 1e3);
+
+	collect(tracker, &r);
+	q = mmap(NULL, SMALL * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	if (q == MAP_FAILED)
+		error("mmap");
+	write_elsewhere(p + NR / 2 * PAGE, 1, 2);
+	collect(tracker, &r);
+	check(reported(&r, p + NR / 2 * PAGE) && !reported(&r, p + (NR / 2 + 1) * PAGE),
+	      "written by another process");
+	check(reported_in(&r, q, SMALL) == SMALL, "mapped since");
+	write_elsewhere(q + PAGE, 1, 2);
+	collect(tracker, &r);
+	check(reported(&r, q + PAGE) && !reported(&r, q), "and written there");
+	return verdict();
+}
