@@ -46,7 +46,6 @@
 #define LOW_WATER (OOH_LOG_INTERRUPT ? 64 : 0)
 #define RUNS	  1024
 
-
 struct record {
 	u64 linear; /* and XEN_EPML_R_* */
 	u64 gpa;    /* 0: taken. The kernel never gives out frame 0 */
@@ -55,8 +54,8 @@ struct record {
 struct cpu_log {
 	struct record *records; /* a page, written from the end to the beginning */
 	bool on;		/* Xen has it */
-	bool kept;		/* and did not let go of it: never to be freed */
 	int error;		/* why not */
+	bool kept;		/* Xen did not let go of it: never to be freed */
 	u64 taken, walks, user, notifications;
 };
 
@@ -436,6 +435,11 @@ static u64 arm_ns(void)
 	return mul_u64_u32_div(arm_ticks, NSEC_PER_MSEC, tsc_khz);
 }
 
+static u32 host_has(void)
+{
+	return cpuid_eax(xen_cpuid_base() + 4);
+}
+
 /* Before a CPU comes up: its first write may be to an armed frame. */
 static int log_up(unsigned int cpu)
 {
@@ -484,6 +488,8 @@ static void register_logs(void)
 	unsigned int cpu;
 
 	WRITE_ONCE(lost, false);
+	/* this may be another host */
+	has_vmfunc = host_has() & XEN_HVM_CPUID_EPML_VMFUNC;
 	for_each_online_cpu(cpu)
 		log_up(cpu);
 }
@@ -623,7 +629,7 @@ static void free_logs(void)
 
 static int epml_init(void)
 {
-	u32 features = cpuid_eax(xen_cpuid_base() + 4);
+	u32 features = host_has();
 	unsigned int cpu;
 	bool good;
 
