@@ -132,6 +132,7 @@ static bool set_slot(struct ooh_leaf *leaf, unsigned int slot, u64 val)
 			leaf->nr_opaque++;
 		}
 		leaf->pte[slot] = val | (follow ? OOH_SLOT_LINKED : 0);
+		leaf->went_out |= val == ENTRY_OUT && old != ENTRY_OUT;
 		leaf->absent += ooh_absent(val) - ooh_absent(old);
 		leaf->mapped += !!val - !!old;
 	}
@@ -463,6 +464,19 @@ int ooh_leaves_update(struct ooh_leaves *l)
 	return ret < 0 ? ret : 0;
 }
 
+/*
+ * A page that went out may be written for a while after its entry did: by translations that
+ * are not flushed yet, or by the kernel on behalf of a caller that had got hold of it. Its
+ * frame is not followed then. So what is out is reported by the next look, too.
+ */
+static void look_again_at_what_went_out(struct ooh_leaf *leaf)
+{
+	if (likely(!leaf->went_out))
+		return;
+	leaf->went_out = false;
+	leaf->users.table_written = true;
+}
+
 static void take_leaf(struct ooh_leaf *leaf)
 {
 	struct ooh_users *u = &leaf->users;
@@ -478,12 +492,14 @@ static void take_leaf(struct ooh_leaf *leaf)
 	if (unlikely(leaf->nr_opaque))
 		bitmap_or(leaf->report, leaf->report, leaf->opaque, OOH_SLOTS);
 	leaf->dirty = true;
+	look_again_at_what_went_out(leaf);
 }
 
 static void drop_leaf(struct ooh_leaf *leaf)
 {
 	bitmap_zero(leaf->users.written, OOH_SLOTS);
 	leaf->users.any_written = false;
+	look_again_at_what_went_out(leaf);
 }
 
 static void rescan_leaf(struct ooh_leaf *leaf)

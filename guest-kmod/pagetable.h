@@ -21,6 +21,7 @@ struct ooh_leaf {
 	u32 absent;			   /* of these: filled in by the page cache */
 	u32 nr_opaque;			   /* of these: pages whose frame cannot be followed */
 	bool dirty;			   /* report is not empty */
+	bool went_out;			   /* a page did, since the last report */
 	u64 *pte;			   /* the bits that matter */
 	DECLARE_BITMAP(report, OOH_SLOTS); /* pages that user space is to get */
 	DECLARE_BITMAP(opaque, OOH_SLOTS);

@@ -64,6 +64,10 @@ int main(void)
 	check(page_out(own), "a private one is");
 	collect(t, &r);
 	check(reported(&r, p + 3 * PAGE) && reported(&r, own), "they are reported");
+	collect(t, &r);
+	check(reported(&r, own), "the private one once more: it may have been written since");
+	collect(t, &r);
+	check(!reported(&r, own), "and no more");
 	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 3 * PAGE, PAGE))
 		error("fallocate");
 	if (madvise(own, PAGE, MADV_DONTNEED))
