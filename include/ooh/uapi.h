@@ -80,7 +80,7 @@ struct ooh_info {
 	__u32 version;	    /* out: OOH_ABI_VERSION */
 	__u32 mechanisms;   /* out: bit (1 << OOH_MECH_*) each usable one */
 	__u32 trackers;	    /* out: attached trackers */
-	__u64 ring_records; /* out: records that may wait at most */
+	__u64 ring_records; /* out: records that may wait at most, which is max_pages */
 	__u64 max_pages;    /* out: pages that can be tracked at once, all trackers */
 };
 
@@ -119,8 +119,8 @@ struct ooh_range {
 #define OOH_F_ALL_DIRTY (1u << 1) /* everything mapped was reported, see reason */
 
 /* struct ooh_collect.reason: why everything is dirty, a set of bits */
-#define OOH_REASON_OVERFLOW  (1u << 0) /* of a ring with Xen: not any more */
-#define OOH_REASON_CORRUPT   (1u << 1) /* of a ring with Xen: not any more */
+#define OOH_REASON_OVERFLOW  (1u << 0) /* not in use: of the ring that Xen's ABI 1 had */
+#define OOH_REASON_CORRUPT   (1u << 1) /* not in use, likewise */
 #define OOH_REASON_RESTORED  (1u << 2) /* the domain was restored or migrated */
 #define OOH_REASON_NOMEM     (1u << 3) /* no memory to keep the state */
 #define OOH_REASON_HYPERCALL (1u << 4) /* Xen refused to collect */
@@ -144,17 +144,17 @@ struct ooh_dev_stats { /* of this tracker, since ATTACH, unless it says otherwis
 	__u32 size;    /* in, out */
 	__u32 pad;
 	__u64 rounds;
-	__u64 records;	  /* log records that were frames of this address space; EPML:
-			   * such frames, once per round */
-	__u64 foreign;	  /* records that belonged to no tracker (whole module) */
+	__u64 records;	  /* frames of this address space that were logged: each once for
+			   * every collect, of whichever tracker */
+	__u64 foreign;	  /* logged frames that belonged to no tracker (whole module) */
 	__u64 reported;	  /* pages reported */
 	__u64 all_dirty;  /* rounds in which everything was reported */
 	__u64 mapped;	  /* pages tracked now */
 	__u64 tables;	  /* page tables that were looked through */
 	__u64 armed;	  /* frames newly armed */
-	__u64 overflows;  /* of a ring with Xen: 0 */
+	__u64 overflows;  /* always 0: of the ring that Xen's ABI 1 had */
 	__u64 hypercalls; /* (whole module) */
-	__u64 drain_ns;	  /* time in: flush and read the log (whole module) */
+	__u64 drain_ns;	  /* time in: empty the logs and get what they held (whole module) */
 	__u64 map_ns;	  /* time in: frames to pages */
 	__u64 arm_ns;	  /* time in: arm new frames, forget old ones; EPML: and arm logged
 			   * ones again (whole module), which is in drain_ns with SPML */

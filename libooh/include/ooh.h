@@ -56,15 +56,15 @@ struct ooh_tracker_stats {
 	uint64_t rounds;    /* these three count what was given out */
 	uint64_t reported;  /* pages */
 	uint64_t all_dirty; /* rounds in which that was everything */
-	uint64_t records;   /* of the log; write faults with uffd-wp */
+	uint64_t records;   /* frames that were logged; write faults with uffd-wp */
 	uint64_t mapped;    /* pages followed now */
 	uint64_t tables;    /* page tables that were looked through */
 	uint64_t armed;	    /* frames newly armed */
-	uint64_t drain_ns;  /* time in: reading the log */
+	uint64_t drain_ns;  /* time in: emptying the logs */
 	uint64_t map_ns;    /* time in: frames to pages */
 	uint64_t arm_ns;    /* time in: arming and forgetting frames */
-	uint64_t foreign;   /* these count for the whole guest: records of no tracker */
-	uint64_t overflows; /* 0: of a ring that there is no more */
+	uint64_t foreign;   /* these count for the whole guest: logged frames of no tracker */
+	uint64_t overflows; /* always 0: of a ring that older modules had */
 	uint64_t hypercalls;
 	uint64_t log_records; /* taken out of the logs that the processor writes (epml) */
 	uint64_t log_walks;   /* of these: made by page walks */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * The two logs that the CPU writes, one of the guest's own (epml) and one shared by
- * Xen (spml), both through the module: see ooh/uapi.h.
+ * The two logs that the CPU writes, one of the guest's own (epml) and one that Xen
+ * hands over (spml), both through the module: see ooh/uapi.h.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -138,8 +138,8 @@ static int device_lowat(struct ooh_tracker *t, uint64_t records)
 static void all_dirty(struct ooh_tracker *t, unsigned int why)
 {
 	static const char *const words[] = {
-		"the ring overflowed",
-		"Xen found the ring corrupt",
+		"the log overflowed (an older module)",
+		"the log was corrupt (an older module)",
 		"the guest was restored or migrated",
 		"no memory to keep the state",
 		"Xen refused to collect",
@@ -235,7 +235,7 @@ const struct backend backend_epml = {
 
 const struct backend backend_spml = {
 	.name = "spml",
-	.how = "a log written by the CPU (PML), shared by Xen",
+	.how = "a log written by the CPU (PML), handed over by Xen",
 	.probe = spml_probe,
 	.attach = device_attach,
 	.collect = device_collect,
