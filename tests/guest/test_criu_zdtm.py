@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""CRIU's own tests with --pre and --snaps, with our plugin. make check runs a few;
+"""CRIU's own tests with --pre and --snaps, with our plugin. make check runs one;
 "make check-criu" all of the list, and without the plugin, too, and prints both: as
 they come in build/criu-zdtm.txt."""
 
