@@ -87,12 +87,12 @@ static __poll_t ooh_poll(struct file *file, struct poll_table_struct *pt)
 	return mask;
 }
 
-static u64 ring_records(void)
+static u64 max_records(void)
 {
 	struct ooh_info info;
 
 	ooh_log_info(&info);
-	return info.ring_records;
+	return info.max_records;
 }
 
 static int ooh_open(struct inode *inode, struct file *file)
@@ -106,7 +106,7 @@ static int ooh_open(struct inode *inode, struct file *file)
 		kfree(f);
 		return -ENOMEM;
 	}
-	f->lowat = ring_records() / 2;
+	f->lowat = max_records() / 2;
 	init_waitqueue_head(&f->wait);
 	INIT_DELAYED_WORK(&f->look, look_for_waiters);
 	file->private_data = f;
@@ -261,7 +261,7 @@ static int ioctl_stats(struct ooh_file *f, void __user *p)
 
 static int ioctl_lowat(struct ooh_file *f, void __user *p)
 {
-	u64 records = ring_records();
+	u64 records = max_records();
 	struct ooh_lowat l;
 	u32 size;
 	int ret = GET(&l, LOWAT_SIZE_MIN, p, &size);

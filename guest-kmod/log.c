@@ -98,7 +98,7 @@ void ooh_log_info(struct ooh_info *info)
 	info->mechanisms = usable_mechanisms();
 	info->max_pages = ooh_spml_max_tracked();
 	/* a record is a frame: so many may wait */
-	info->ring_records = info->max_pages;
+	info->max_records = info->max_pages;
 }
 
 void ooh_log_shutdown(void)

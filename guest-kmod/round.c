@@ -143,7 +143,7 @@ static void make_all_dirty(u32 reasons)
 	reasons &= ~OOH_LOG_ANEW;
 	if (!reasons)
 		return;
-	trace_ooh_overflow(reasons);
+	trace_ooh_lost(reasons);
 	list_for_each_entry(r, &trackers, list)
 		r->reason |= reasons;
 }

@@ -77,7 +77,7 @@ TRACE_EVENT(ooh_collect,
 		  __entry->round, __entry->tables, __entry->pages, __entry->reason)
 );
 
-TRACE_EVENT(ooh_overflow,
+TRACE_EVENT(ooh_lost,
 	TP_PROTO(u32 reason),
 	TP_ARGS(reason),
 	TP_STRUCT__entry(

@@ -76,12 +76,12 @@
 #define OOH_MECH_EPML 2 /* the processor writes a log for the guest */
 
 struct ooh_info {
-	__u32 size;	    /* in, out */
-	__u32 version;	    /* out: OOH_ABI_VERSION */
-	__u32 mechanisms;   /* out: bit (1 << OOH_MECH_*) each usable one */
-	__u32 trackers;	    /* out: attached trackers */
-	__u64 ring_records; /* out: records that may wait at most, which is max_pages */
-	__u64 max_pages;    /* out: pages that can be tracked at once, all trackers */
+	__u32 size;	   /* in, out */
+	__u32 version;	   /* out: OOH_ABI_VERSION */
+	__u32 mechanisms;  /* out: bit (1 << OOH_MECH_*) each usable one */
+	__u32 trackers;	   /* out: attached trackers */
+	__u64 max_records; /* out: records that may wait at most, which is max_pages */
+	__u64 max_pages;   /* out: pages that can be tracked at once, all trackers */
 };
 
 struct ooh_attach {
@@ -119,11 +119,9 @@ struct ooh_range {
 #define OOH_F_ALL_DIRTY (1u << 1) /* everything mapped was reported, see reason */
 
 /* struct ooh_collect.reason: why everything is dirty, a set of bits */
-#define OOH_REASON_OVERFLOW  (1u << 0) /* not in use: of the ring that Xen's ABI 1 had */
-#define OOH_REASON_CORRUPT   (1u << 1) /* not in use, likewise */
-#define OOH_REASON_RESTORED  (1u << 2) /* the domain was restored or migrated */
-#define OOH_REASON_NOMEM     (1u << 3) /* no memory to keep the state */
-#define OOH_REASON_HYPERCALL (1u << 4) /* Xen refused to collect */
+#define OOH_REASON_RESTORED  (1u << 0) /* the domain was restored or migrated */
+#define OOH_REASON_NOMEM     (1u << 1) /* no memory to keep the state */
+#define OOH_REASON_HYPERCALL (1u << 2) /* Xen refused to collect */
 
 struct ooh_collect {
 	__u32 size;    /* in, out */
@@ -152,7 +150,6 @@ struct ooh_dev_stats { /* of this tracker, since ATTACH, unless it says otherwis
 	__u64 mapped;	  /* pages tracked now */
 	__u64 tables;	  /* page tables that were looked through */
 	__u64 armed;	  /* frames newly armed */
-	__u64 overflows;  /* always 0: of the ring that Xen's ABI 1 had */
 	__u64 hypercalls; /* (whole module) */
 	__u64 drain_ns;	  /* time in: empty the logs and get what they held (whole module) */
 	__u64 map_ns;	  /* time in: frames to pages */
@@ -171,12 +168,12 @@ struct ooh_dev_stats { /* of this tracker, since ATTACH, unless it says otherwis
 struct ooh_lowat {
 	__u32 size;    /* in */
 	__u32 pad;     /* in: 0 */
-	__u64 records; /* in: 1 to ooh_info.ring_records; 0 = half of it, which is half of the
+	__u64 records; /* in: 1 to ooh_info.max_records; 0 = half of it, which is half of the
 			* guest's memory, as in the beginning */
 };
 /*
  * The low-water mark of this file, before or after ATTACH; kept when it is attached.
- * EINVAL: more than ooh_info.ring_records.
+ * EINVAL: more than ooh_info.max_records.
  */
 
 #define OOH_IOC_INFO	_IO('O', 0xE0) /* struct ooh_info * */

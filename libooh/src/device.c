@@ -138,8 +138,6 @@ static int device_lowat(struct ooh_tracker *t, uint64_t records)
 static void all_dirty(struct ooh_tracker *t, unsigned int why)
 {
 	static const char *const words[] = {
-		"the log overflowed (an older module)",
-		"the log was corrupt (an older module)",
 		"the guest was restored or migrated",
 		"no memory to keep the state",
 		"Xen refused to collect",
@@ -212,7 +210,6 @@ static int device_stats(struct ooh_tracker *t, struct ooh_tracker_stats *stats)
 	stats->map_ns = m.map_ns;
 	stats->arm_ns = m.arm_ns;
 	stats->foreign = m.foreign;
-	stats->overflows = m.overflows;
 	stats->hypercalls = m.hypercalls;
 	stats->log_records = m.log_records;
 	stats->log_walks = m.log_walks;

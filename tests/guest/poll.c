@@ -88,10 +88,10 @@ static void device(pid_t pid, int to, int from)
 	check(readable(fd, 0) == POLLERR, "not attached: POLLERR");
 	if (ioctl(fd, OOH_IOC_INFO, &info))
 		error("OOH_IOC_INFO");
-	mark.records = info.ring_records + 1;
+	mark.records = info.max_records + 1;
 	check(ioctl(fd, OOH_IOC_LOWAT, &mark) && errno == EINVAL, "a mark above the most: EINVAL");
 	check(ioctl(fd, OOH_IOC_LOWAT, NULL) && errno == EFAULT, "a bad pointer: EFAULT");
-	mark.records = info.ring_records;
+	mark.records = info.max_records;
 	check(!ioctl(fd, OOH_IOC_LOWAT, &mark), "the highest mark");
 	set_mark(fd, MARK);
 	errno = try_attach(fd, pid);

@@ -78,7 +78,7 @@ def test_a_round_ends_while_pages_move(module, vm, backend):
 @pytest.mark.parametrize("log", LOGS)
 def test_tracepoints(module, vm, log):
     """arm, drain and collect leave their events, and so does each record of a log of the guest's;
-    overflow does with a log that was lost."""
+    ooh_lost does when a log was."""
     trace = "/sys/kernel/tracing"
     out = vm.good(
         f"echo 1 >{trace}/events/ooh/enable; echo >{trace}/trace; OOH_TESTED={log} /usr/lib/ooh/tests/store >/dev/null;"
@@ -86,7 +86,7 @@ def test_tracepoints(module, vm, log):
     )
     for event in ("ooh_arm:", "ooh_drain:", "ooh_collect:"):
         assert event in out
-    assert "ooh_overflow:" not in out
+    assert "ooh_lost:" not in out
     # linear addresses of the process and frames; of page walks, too
     assert bool(re.search(r"ooh_record: gva=0x7f\w+000 gpa=0x\w+000 user\b", out)) == (log == "epml")
     assert bool(re.search(r"ooh_record: .* walk\b", out)) == (log == "epml")
@@ -97,4 +97,4 @@ def test_tracepoints(module, vm, log):
         f"echo 1 >{trace}/events/ooh/enable; echo >{trace}/trace; OOH_TESTED=spml /usr/lib/ooh/tests/writer 2000 2 >/dev/null;"
         f"cat {trace}/trace; echo 0 >{trace}/events/ooh/enable"
     )
-    assert "ooh_overflow: reason=0x4" in out
+    assert "ooh_lost: reason=0x1" in out
