@@ -578,6 +578,8 @@ static int epml_start(void)
 	if (ret)
 		return ret;
 	WRITE_ONCE(lost, false);
+	/* this may be another host than before */
+	has_vmfunc = host_has() & XEN_HVM_CPUID_EPML_VMFUNC;
 	ret = cpuhp_setup_state_cpuslocked(CPUHP_BP_PREPARE_DYN, "ooh/epml:prepare", log_up,
 					   log_down);
 	if (ret < 0)

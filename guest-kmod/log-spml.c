@@ -61,7 +61,10 @@ static int start_xen(void)
 		return -ENODEV;
 	op.u.start.status_gfn = page_to_pfn(virt_to_page(status));
 	ret = ooh_spml_op(&op);
-	started = ret == 0;
+	if (!ret) {
+		started = true;
+		WRITE_ONCE(resumed, false);
+	}
 	return ret;
 }
 
@@ -77,12 +80,13 @@ static bool stop_xen(void)
 {
 	int ret = started ? tell_xen_to_stop() : 0;
 
-	started = false;
 	/* -ENODEV: after a migration there is nothing to stop */
-	if (!ret || ret == -ENODEV)
-		return true;
-	pr_warn("Xen did not stop logging: error %d\n", ret);
-	return false;
+	if (ret && ret != -ENODEV) {
+		pr_warn("Xen did not stop logging: error %d\n", ret);
+		return false;
+	}
+	started = false;
+	return true;
 }
 
 static void free_all(void)

@@ -380,8 +380,10 @@ static int look_at_slots(struct look *look, struct ooh_leaf *leaf, struct vm_are
 static bool let_go(struct look *look, unsigned long addr, unsigned int work)
 {
 	look->work += work;
+	if (look->work < AT_ONCE || !mmap_lock_is_contended(look->l->mm))
+		return false;
 	look->from = addr;
-	return look->work >= AT_ONCE && mmap_lock_is_contended(look->l->mm);
+	return true;
 }
 
 /*
@@ -554,15 +556,22 @@ static int look_at_all(struct look *look)
 	struct mm_struct *mm = look->l->mm;
 	int ret;
 
-	do {
-		if (fatal_signal_pending(current) || ooh_mmap_read_lock_interruptible(mm))
-			return -EINTR;
+	if (fatal_signal_pending(current) || ooh_mmap_read_lock_interruptible(mm))
+		return -EINTR;
+	for (;;) {
 		look->work = 0;
 		ret = look_on(look);
 		mmap_read_unlock(mm);
 		cond_resched();
-	} while (ret == GO_ON);
-	return ret;
+		if (ret != GO_ON)
+			return ret;
+		/*
+		 * Whoever waited has it now. A signal that does not kill lets that happen: to
+		 * begin anew for each could take forever.
+		 */
+		if (mmap_read_lock_killable(mm))
+			return -EINTR;
+	}
 }
 
 /* Adds the spans of this look to what is pending. */

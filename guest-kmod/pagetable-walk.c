@@ -136,10 +136,12 @@ static bool all_same(struct mm_struct *mm, const struct ooh_pmds *old)
 	const u64 *entries;
 	struct ooh_hold hold;
 	bool same = old->known;
+	int how;
 
 	for (; same && u < end; u++) {
-		int how = ooh_entries_begin();
-
+		if ((u - old->upper) % 64 == 63)
+			cond_resched();
+		how = ooh_entries_begin();
 		ooh_tables_hold(mm, &hold);
 		entries = page_of(mm, u);
 		same = entries &&

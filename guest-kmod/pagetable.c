@@ -132,7 +132,6 @@ static bool set_slot(struct ooh_leaf *leaf, unsigned int slot, u64 val)
 			leaf->nr_opaque++;
 		}
 		leaf->pte[slot] = val | (follow ? OOH_SLOT_LINKED : 0);
-		leaf->went_out |= val == ENTRY_OUT && old != ENTRY_OUT;
 		leaf->absent += ooh_absent(val) - ooh_absent(old);
 		leaf->mapped += !!val - !!old;
 	}
@@ -154,7 +153,7 @@ static void set_leaf_pmd(struct ooh_leaf *leaf, u64 pmd)
 	if (pmd && !is_huge(pmd))
 		ooh_rmap_link(pfn_of(pmd), ooh_table_node(&leaf->users));
 	/* as good as written */
-	leaf->users.table_written = true;
+	leaf->users.table_written = OOH_TABLE_WRITTEN;
 }
 
 static void destroy_leaf(struct ooh_leaf *leaf)
@@ -305,6 +304,7 @@ struct ooh_leaf *ooh_leaves_insert(struct ooh_leaves *l, size_t at, unsigned lon
 /* What scanning comes back with. */
 struct scan {
 	struct ooh_leaves *l;
+	bool written; /* the page table was */
 	bool raced;   /* an entry above a page table is not what the walk saw */
 	bool missing; /* the chunk of this frame is */
 	unsigned long missing_pfn;
@@ -316,7 +316,7 @@ static void scan_slot(struct scan *s, struct ooh_leaf *leaf, unsigned int slot, 
 		return;
 	s->missing = true;
 	s->missing_pfn = pfn_of(val);
-	leaf->users.table_written = true;
+	leaf->users.table_written = OOH_TABLE_WRITTEN;
 }
 
 /* What of a block of entries changed. */
@@ -331,6 +331,8 @@ static void scan_block(struct scan *s, struct ooh_leaf *leaf, unsigned int first
 			continue;
 		if (val != old || val == ENTRY_OUT)
 			scan_slot(s, leaf, i, val);
+		/* it may also have been in and out again */
+		leaf->went_out |= val == ENTRY_OUT && (s->written || old != ENTRY_OUT);
 	}
 }
 
@@ -387,7 +389,8 @@ static size_t scan_some(struct scan *s, size_t i)
 			s->raced = true;
 			continue;
 		}
-		leaf->users.table_written = false;
+		s->written = leaf->users.table_written & OOH_TABLE_WRITTEN;
+		leaf->users.table_written = 0;
 		if (leaf->pmd && !is_huge(leaf->pmd)) {
 			changed = scan_table(s, leaf, __va(leaf->pmd & PTE_PFN_MASK), how);
 		} else {
@@ -415,7 +418,8 @@ static int scan_leaves(struct ooh_leaves *l)
 
 	while (i < l->nr) {
 		if (!READ_ONCE(l->v[i]->users.table_written)) {
-			i++;
+			if (++i % OOH_LEAVES_AT_ONCE == 0)
+				cond_resched();
 			continue;
 		}
 		if (fatal_signal_pending(current))
@@ -465,16 +469,17 @@ int ooh_leaves_update(struct ooh_leaves *l)
 }
 
 /*
- * A page that went out may be written for a while after its entry did: by translations that
- * are not flushed yet, or by the kernel on behalf of a caller that had got hold of it. Its
- * frame is not followed then. So what is out is reported by the next look, too.
+ * A page that went out may be written after its entry did, by translations that are not flushed
+ * yet, and its frame is not followed then. So what is out is reported by the next look, too. It
+ * is the last one: the page table is a frame that was written, so the drain before that look
+ * arms it again, and whatever arms frames has all translations flushed that use the EPT.
  */
 static void look_again_at_what_went_out(struct ooh_leaf *leaf)
 {
 	if (likely(!leaf->went_out))
 		return;
 	leaf->went_out = false;
-	leaf->users.table_written = true;
+	leaf->users.table_written |= OOH_TABLE_AGAIN;
 }
 
 static void take_leaf(struct ooh_leaf *leaf)
@@ -504,7 +509,7 @@ static void drop_leaf(struct ooh_leaf *leaf)
 
 static void rescan_leaf(struct ooh_leaf *leaf)
 {
-	leaf->users.table_written = true;
+	leaf->users.table_written = OOH_TABLE_WRITTEN;
 }
 
 static __always_inline void for_each_leaf(struct ooh_leaves *l, void (*act)(struct ooh_leaf *))

@@ -55,7 +55,12 @@ static __always_inline struct chunk *chunk_of(unsigned long pfn)
 	unsigned long nr = pfn >> OOH_CHUNK_SHIFT;
 
 	if (unlikely(nr != last_chunk_nr)) {
-		last_chunk = xa_load(&chunks, nr);
+		struct chunk *chunk = xa_load(&chunks, nr);
+
+		/* not to be remembered: it comes without this lock */
+		if (!chunk)
+			return NULL;
+		last_chunk = chunk;
 		last_chunk_nr = nr;
 	}
 	return last_chunk;
@@ -141,9 +146,6 @@ int ooh_rmap_prepare(unsigned long pfn)
 		vfree(chunk);
 		return xa_err(other);
 	}
-	mutex_lock(&ooh_rmap_lock);
-	last_chunk_nr = ULONG_MAX;
-	mutex_unlock(&ooh_rmap_lock);
 	return 0;
 }
 
@@ -331,7 +333,7 @@ static __always_inline bool users_hear(ooh_node node)
 		struct ooh_users *u = users_of(node);
 
 		if (unlikely(node & OOH_NODE_TABLE)) {
-			u->table_written = true;
+			u->table_written = OOH_TABLE_WRITTEN;
 			next = u->table_next;
 		} else {
 			unsigned int slot = node % OOH_SLOTS;

@@ -22,15 +22,19 @@ extern struct mutex ooh_rmap_lock;
 typedef u32 ooh_node;
 #define OOH_NODE_TABLE (1U << 31)
 
+/* Why a page table has to be looked through. */
+#define OOH_TABLE_WRITTEN 1 /* it was; or it is another one */
+#define OOH_TABLE_AGAIN	  2 /* once more, for what was found in it */
+
 /*
  * Up to OOH_SLOTS pages, neighbours, that use a frame each, and the page table that they
  * have. All nodes of a frame form a list, whose links are here.
  */
 struct ooh_users {
 	u32 id;
-	bool table_written; /* the page table was: it may differ from what is known */
-	bool any_written;   /* written is not empty */
-	u64 *records;	    /* counts what marked any of them */
+	u8 table_written; /* OOH_TABLE_*: it may differ from what is known */
+	bool any_written; /* written is not empty */
+	u64 *records;	  /* counts what marked any of them */
 	ooh_node table_next, table_prev;
 	struct ooh_links {
 		ooh_node next[OOH_SLOTS], prev[OOH_SLOTS];
