@@ -125,8 +125,9 @@ struct xen_spml_ranges {
  * XEN_SPML_collect: end the round, get and clean its bitmap. groups has room
  * for nr_groups elements. On return those below done are groups of frames,
  * aligned, with at least one which was written, and what the others are is
- * undefined. They are in no order, and one may come twice. A frame is part of the round if the write came
- * before the first call, and is armed again when its group was handed out.
+ * undefined. They are in no order, and one may come twice. A frame is part of
+ * the round if the write came before the first call, and is armed again when its
+ * group was handed out.
  * cursor and done must be 0 in the first call. If XEN_SPML_COLLECT_MORE is set
  * in flags on return there was no room for all of it: the next call, with done
  * 0 and the others left as they are, goes on with the rest. A guest may as well
