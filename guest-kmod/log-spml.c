@@ -96,6 +96,7 @@ static void free_all(void)
 	vfree(ranges);
 }
 
+#if OOH_RESUME_NOTIFIER
 /* Saved and restored, or migrated: whatever Xen knew has stayed behind. */
 static int domain_resumes(struct notifier_block *nb, unsigned long action, void *data)
 {
@@ -104,6 +105,20 @@ static int domain_resumes(struct notifier_block *nb, unsigned long action, void 
 }
 
 static struct notifier_block resume_notifier = { .notifier_call = domain_resumes };
+
+static void listen_for_resume(bool on)
+{
+	if (on)
+		xen_resume_notifier_register(&resume_notifier);
+	else
+		xen_resume_notifier_unregister(&resume_notifier);
+}
+#else
+/* A collect finds out; who waits for the log does not. */
+static void listen_for_resume(bool on)
+{
+}
+#endif
 
 static int spml_init(void)
 {
@@ -149,7 +164,7 @@ static int spml_init(void)
 		pr_err("Xen does not start logging: error %d\n", ret);
 		goto err;
 	}
-	xen_resume_notifier_register(&resume_notifier);
+	listen_for_resume(true);
 	pr_info("SPML: up to %llu frames\n", max_tracked);
 	return 0;
 err:
@@ -159,7 +174,7 @@ err:
 
 static void spml_exit(void)
 {
-	xen_resume_notifier_unregister(&resume_notifier);
+	listen_for_resume(false);
 	/* a page that Xen writes to is nobody else's ever */
 	if (!stop_xen())
 		status = NULL;

@@ -55,6 +55,12 @@ static inline struct timespec64 ooh_ctime(const struct inode *inode)
 }
 
 /*
+ * Whether a module hears that its domain resumes, and can stop listening when it goes: later
+ * kernels have no xen_resume_notifier_unregister(). (7.3 has none, 6.12 has it.)
+ */
+#define OOH_RESUME_NOTIFIER (LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0))
+
+/*
  * Whether a module may set the handler of KVM's wakeup interrupt, which EPML uses
  * for its own. Newer kernels export that to KVM's modules alone.
  */

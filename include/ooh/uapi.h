@@ -48,7 +48,8 @@
  * log was lost: then it is time for a COLLECT, which makes it not readable. The
  * log is one for the guest: what others' trackers have in it counts, too.
  * Records that a CPU still keeps do not count: up to 511 per CPU with SPML, 255
- * with EPML. So a program that wants to see every write soon polls with a time
+ * with EPML; and on kernels behind 6.12 a restore of the guest is found by a
+ * COLLECT alone. So a program that wants to see every write soon polls with a time
  * limit. POLLHUP: the address space is gone. POLLERR: not attached.
  *
  * How the interface grows. Each struct begins with its size, which the caller

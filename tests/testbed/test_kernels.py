@@ -18,7 +18,7 @@ TESTS = "/usr/lib/ooh/tests"
 SUITES = ["bookworm", "trixie", "trixie-backports"]
 MACHINES = {"oldkernel": "bookworm", "newkernel": "trixie-backports"}
 # what depends on compat.h: page tables, the page cache, huge pages, the interface
-PROGRAMS = ["store", "mapping", "absent", "huge", "abi", "markers", "remapped", "many_mappings", "several", "reserved"]
+PROGRAMS = ["store", "mapping", "absent", "huge", "abi", "markers", "remapped", "many_mappings", "several"]
 WAYS = ["threads", "map", "fork", "shared", "file", "huge"]
 # the distribution's headers lack the vmlinux that this would be made from
 NO_BTF = re.compile(r"Skipping BTF generation for \S+ due to unavailability of vmlinux\n")
