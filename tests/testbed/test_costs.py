@@ -29,6 +29,10 @@ BY_THE_PROCESSOR = {"vmread", "vmwrite", "ipi", "posted_interrupt", "shadow_vmre
 # costs, is taken off.
 LOOPS = ("syscall", "cpuid", "fault", "walk", "switch", "unmap", "cold", "spin", "spml", "epml")
 SCALE = 10
+# seconds, for a machine that has others to do: a loop alone takes up to 60
+LIMIT = 900
+
+pytestmark = pytest.mark.timeout(2400)
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +46,13 @@ def loops(machines):
         out[name] = {**costly, "scale": scale, "other": bare["cpus"] * bare["ticks"] - bare["executed"]}
 
     def in_dom0(percent):
-        r = vm.dom0(f"emustat --costs {percent} && ./calibrate walk", into=[BUILD / "guest" / CALIBRATE[1:]])
+        r = vm.dom0(f"emustat --costs {percent} && ./calibrate walk", into=[BUILD / "guest" / CALIBRATE[1:]],
+                    timeout=LIMIT)
         assert r.returncode == 0, r.stderr
         return r.stdout
 
     for name in LOOPS:
-        run(name, lambda percent, name=name: vm.good(f"emustat --costs {percent} && {CALIBRATE} {name}"))
+        run(name, lambda percent, name=name: vm.good(f"emustat --costs {percent} && {CALIBRATE} {name}", timeout=LIMIT))
     # with tenfold costs it would do nothing but handle timer interrupts
     run("dom0", in_dom0, scale=1)
     vm.good("emustat --costs 100")
@@ -99,7 +104,7 @@ def test_the_whole_is_the_sum(loops):
 def test_a_share_of_the_costs(machines):
     vm = machines("bench")
     for percent in (0, 50, 100, 200):
-        d = next(bench_lines(vm.good(f"emustat --costs {percent} && {CALIBRATE} syscall")))
+        d = next(bench_lines(vm.good(f"emustat --costs {percent} && {CALIBRATE} syscall", timeout=LIMIT)))
         assert d["charged"] == pytest.approx(sum(charges(d, costs_table()).values()) * percent / 100, rel=0.05), percent  # halves are rounded down
         assert d["ticks"] > d["executed"] + 0.99 * d["charged"]
     vm.good("emustat --costs 100")
@@ -109,7 +114,8 @@ def test_a_share_of_the_costs(machines):
 def test_a_share_of_one_cost(machines, event):
     """The others are charged whole."""
     vm, loop = machines("bench"), {"syscall": "syscall", "vmexit": "cpuid"}[event]
-    d = next(bench_lines(vm.good(f"emustat --costs 100 && emustat --costs 200 {event} && {CALIBRATE} {loop}; emustat --costs 100")))
+    d = next(bench_lines(vm.good(f"emustat --costs 100 && emustat --costs 200 {event} && {CALIBRATE} {loop}; emustat --costs 100",
+                             timeout=LIMIT)))
     parts = charges(d, costs_table())
     assert parts[event] > 0.1 * sum(parts.values())
     assert d["charged"] == pytest.approx(sum(parts.values()) + parts[event], rel=0.001)
