@@ -3,7 +3,7 @@
 # make demo     everything from scratch, then the main job on a real redis-server
 # make check    all tests; the last line is "N passed, N failed, N skipped"
 # make bench    every tracker on the same work, and a report (an hour; QUICK=1: minutes, a check that it works)
-# make cost     the cost of a round over mapped size and dirty share
+# make cost     the cost of a round over mapped size and dirty share (COST="--log epml --sizes 1024")
 # make bench-gc pauses of a garbage collector by implementation of its dirty bits (half an hour)
 # make check-gc the collector's tests at length, with each backend
 # make check-criu  CRIU's own tests and all ways to change memory, with the plugin and without (hours)
@@ -53,7 +53,7 @@ bench: guest packages-bench
 	@bench/run $(if $(QUICK),--quick)
 
 cost: guest
-	@bench/cost-curve
+	@bench/cost-curve $(COST)
 
 bench-gc: guest
 	@bench/gc-pauses

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * What the end of a round costs, by mapped size and by the share of pages
- * written: SPML's collect (log drained, frames turned into pages, armed again)
+ * written: a log's collect (log drained, frames turned into pages, armed again)
  * beside PAGEMAP_SCAN that reports and write-protects, and beside reading
  * /proc/PID/pagemap and clearing soft-dirty bits. One process, which tracks
  * itself, one mechanism after the other.
  *
- *	collect_cost MIB...
+ *	collect_cost spml|epml MIB...
  *
  * One line for each size and share: MIB PERMILLE WRITTEN, then for each
  * mechanism the pages reported, the instructions of the writes and those of the
  * collect (the TSC: on the emulated machine one tick is one instruction), at last
- * the module's phases of spml's collect in ns: drain, map, arm.
+ * the module's phases of the log's collect in ns: drain, map, arm.
  * Exit status: 0, 1 a page was missed, 2 something does not work here.
  */
 #include <errno.h>
@@ -39,7 +39,7 @@ static const unsigned int shares[] = { 0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 10
 
 struct cost {
 	unsigned long reported, write, collect;
-	struct ooh_dev_stats before, after; /* of spml alone */
+	struct ooh_dev_stats before, after; /* of the log alone */
 };
 
 struct mechanism {
@@ -49,6 +49,7 @@ struct mechanism {
 	void (*end)(void);
 };
 
+static uint32_t log_mechanism; /* OOH_MECH_* */
 static int dev = -1, uffd = -1, pagemap = -1, refs = -1;
 
 __attribute__((noreturn)) static void die(const char *what)
@@ -57,7 +58,7 @@ __attribute__((noreturn)) static void die(const char *what)
 	exit(2);
 }
 
-static unsigned long spml_collect(char *mem, unsigned long size)
+static unsigned long log_collect(char *mem, unsigned long size)
 {
 	static struct ooh_range vec[VEC];
 	struct ooh_collect c = { .size = sizeof(c), .vec = (uintptr_t)vec };
@@ -77,28 +78,29 @@ static unsigned long spml_collect(char *mem, unsigned long size)
 	return pages;
 }
 
-static void spml_stats(struct ooh_dev_stats *s)
+static void log_stats(struct ooh_dev_stats *s)
 {
 	s->size = sizeof(*s);
 	if (ioctl(dev, OOH_IOC_STATS, s))
 		die("OOH_IOC_STATS");
 }
 
-static void spml_begin(char *mem, unsigned long size)
+static void log_begin(char *mem, unsigned long size)
 {
 	struct ooh_attach a = {
 		.size = sizeof(a),
 		.pid = getpid(),
 		.mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC),
+		.mechanism = log_mechanism,
 	};
 
 	dev = open("/dev/ooh", O_RDWR | O_CLOEXEC);
 	if (dev < 0 || ioctl(dev, OOH_IOC_ATTACH, &a))
 		die("/dev/ooh");
-	spml_collect(mem, size);
+	log_collect(mem, size);
 }
 
-static void spml_end(void)
+static void log_end(void)
 {
 	close(dev);
 }
@@ -188,7 +190,7 @@ static void soft_end(void)
 }
 
 static const struct mechanism mechanisms[] = {
-	{ "spml", spml_begin, spml_collect, spml_end },
+	{ "log", log_begin, log_collect, log_end },
 	{ "pagemap-scan", scan_begin, scan_collect, scan_end },
 	{ "soft-dirty", soft_begin, soft_collect, soft_end },
 };
@@ -220,7 +222,7 @@ static int measure(unsigned long mib)
 			uint64_t t0, t1;
 
 			if (!m)
-				spml_stats(&c->before);
+				log_stats(&c->before);
 			t0 = __rdtsc();
 			write_pages(mem, pages, nr);
 			t1 = __rdtsc();
@@ -228,7 +230,7 @@ static int measure(unsigned long mib)
 			c->collect = __rdtsc() - t1;
 			c->write = t1 - t0;
 			if (!m)
-				spml_stats(&c->after);
+				log_stats(&c->after);
 			missed |= c->reported < nr;
 		}
 		mechanisms[m].end();
@@ -252,8 +254,12 @@ int main(int argc, char **argv)
 {
 	int missed = 0;
 
-	if (argc < 2) {
-		fprintf(stderr, "usage: collect_cost MIB...\n");
+	if (argc > 2 && !strcmp(argv[1], "spml"))
+		log_mechanism = OOH_MECH_SPML;
+	if (argc > 2 && !strcmp(argv[1], "epml"))
+		log_mechanism = OOH_MECH_EPML;
+	if (!log_mechanism) {
+		fprintf(stderr, "usage: collect_cost spml|epml MIB...\n");
 		return 2;
 	}
 	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
@@ -264,7 +270,7 @@ int main(int argc, char **argv)
 	for (unsigned int m = 0; m < NR_MECHANISMS; m++)
 		printf("  %s: REPORTED WRITE COLLECT", mechanisms[m].name);
 	printf("  DRAIN MAP ARM\n");
-	for (int i = 1; i < argc; i++)
+	for (int i = 2; i < argc; i++)
 		missed |= measure(strtoul(argv[i], NULL, 10));
 	if (missed)
 		fprintf(stderr, "collect_cost: fewer pages were reported than written\n");
