@@ -68,6 +68,15 @@ int main(void)
 	check(reported(&r, own), "the private one once more: it may have been written since");
 	collect(t, &r);
 	check(!reported(&r, own), "and no more");
+	/* in and out again between two looks, by which it is out as before */
+	++*own;
+	check(page_out(own), "it was brought in, written, and is in swap again");
+	collect(t, &r);
+	check(reported(&r, own), "it is reported");
+	collect(t, &r);
+	check(reported(&r, own), "and once more, as the first time");
+	collect(t, &r);
+	check(!reported(&r, own), "and no more");
 	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 3 * PAGE, PAGE))
 		error("fallocate");
 	if (madvise(own, PAGE, MADV_DONTNEED))
