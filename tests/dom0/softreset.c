@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * softreset DOMID: Xen's part of what becomes of a domain whose kernel starts another one
- * (kexec). The domain goes on as if nothing had been, and finds out. Whoever would see to the
- * rest (xl) must not be there.
+ * (kexec). The domain stays paused: "xl unpause" has it go on as if nothing had been, and find
+ * out. Whoever would see to the rest (xl) must not be there.
  */
 #include <errno.h>
 #include <poll.h>
@@ -36,7 +36,5 @@ int main(int argc, char **argv)
 	}
 	if (xc_domain_pause(xc, domid))
 		return fail("pause");
-	if (xc_domain_soft_reset(xc, domid))
-		return fail("soft_reset");
-	return xc_domain_unpause(xc, domid) ? fail("unpause") : 0;
+	return xc_domain_soft_reset(xc, domid) ? fail("soft_reset") : 0;
 }

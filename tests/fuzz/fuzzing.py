@@ -15,12 +15,13 @@ from pathlib import Path
 
 from conftest import Machine
 from guest.test_leaks import destroyed, free_pages
+from guest.test_statistics import stats
 from verdict import bad_lines
 
 BUILD = Path(os.environ["OOH_BUILD"])
 MODULE = BUILD / "guest/usr/lib/ooh/spml-fuzz.ko"
 NEIGHBOUR = BUILD / "dom0/neighbour.img"
-DOM0 = [BUILD / "dom0" / name for name in ("mapped", "softreset", "spmlstats")]
+MAPPED, SOFTRESET = BUILD / "dom0/mapped", BUILD / "dom0/softreset"
 # what a domain may have above its memory (libxl gives it 1 MiB), less what it has of it
 SPARE = 200
 # what Xen's own pools take in when a domain uses them for the first time
@@ -83,6 +84,12 @@ def run_module(m, result, timeout=900, **params):
                        "rmmod spml_fuzz && dmesg | sed -n '/spml-fuzz: broken/p'", into=[MODULE], timeout=timeout))
 
 
+def create(m):
+    r = m.dom0("xl create /guest/xl.cfg")
+    if r.returncode:
+        raise RuntimeError(f"the guest does not start: {r.stderr}")
+
+
 def start_calls(m, seed):
     """Has all vCPUs of the guest in Xen, from now on."""
     m.good(f"mkdir -p /tmp/m; cp spml-fuzz.ko /tmp/m; rmmod ooh 2>/dev/null; "
@@ -94,25 +101,37 @@ def destroy_in_the_midst(m, seed):
     """Ends the guest while it is in Xen, a device model tracks its video memory in a loop, and a PVH dom0
     maps pages of it (by a debug key)."""
     start_calls(m, seed)
-    r = m.dom0("cp mapped /tmp; D=$(xl domid guest); setsid /tmp/mapped $D churn 0x8000 512 </dev/null >/dev/null 2>&1 & "
+    r = m.dom0("cp mapped /tmp; D=$(xl domid guest); setsid /tmp/mapped $D churn 0x8000 512 </dev/null >/tmp/churned 2>&1 & "
                "xl dmesg -c >/dev/null; for i in 1 2 3; do xl debug-keys F; done; for i in $(seq 100); do "
-               "xl dmesg | grep -q 'SPML: unmapped' && exit 0; sleep 0.2; done; xl dmesg | tail -n 3; exit 1", into=DOM0)
+               "xl dmesg | grep -q 'SPML: unmapped' && exit 0; sleep 0.2; done; xl dmesg | tail -n 3; exit 1", into=[MAPPED])
     if r.returncode:
         raise RuntimeError(f"no page was mapped: {r.stdout}{r.stderr}")
     destroyed(m)
+    churned = m.dom0("for i in $(seq 50); do [ -s /tmp/churned ] && break; sleep 0.1; done; cat /tmp/churned").stdout
+    # how often, and the error that ended it
+    if not re.match("[1-9]", churned):
+        raise RuntimeError(f"no video memory was tracked: {churned!r}")
+
+
+def soft_reset(m):
+    """Takes the guest's kernel for one that starts another. What Xen has of its use of SPML before the guest
+    goes on."""
+    # xl would start a new domain
+    r = m.dom0("for p in /proc/[0-9]*; do [ \"$(cat $p/comm)\" != xl ] || kill ${p#/proc/}; done; "
+               "./softreset $(xl domid guest)", into=[SOFTRESET], timeout=120)
+    if r.returncode:
+        raise RuntimeError(f"no soft reset: {r.stderr}")
+    seen = stats(m)
+    m.dom0("xl unpause guest")
+    return seen
 
 
 def reset_in_the_midst(m, seed):
-    """Takes the guest's kernel for one that starts another, amid its calls. What Xen has of its use of SPML
-    then; the guest is at its end, too."""
+    """The same amid calls; then the guest is at its end, too."""
     start_calls(m, seed)
-    # xl would start a new domain
-    r = m.dom0("for p in /proc/[0-9]*; do [ \"$(cat $p/comm)\" != xl ] || kill ${p#/proc/}; done; cp softreset spmlstats /tmp; "
-               "/tmp/softreset $(xl domid guest) && /tmp/spmlstats $(xl domid guest)", into=DOM0, timeout=120)
-    if r.returncode:
-        raise RuntimeError(f"no soft reset: {r.stderr}")
+    seen = soft_reset(m)
     destroyed(m)
-    return {name: int(n) for name, n in map(str.split, r.stdout.splitlines())}
+    return seen
 
 
 def start_neighbour(m):
@@ -161,8 +180,7 @@ def main():
         free = [free_pages(m)]
         print(f"free pages of Xen without a guest: {free[0]}", flush=True)
         for life in range(1, args.lives + 1):
-            if m.dom0("xl create /guest/xl.cfg").returncode:
-                raise RuntimeError("the guest does not start")
+            create(m)
             run_module(m, result, mode="limits")
             while result.numbers["calls"] < args.calls * life / args.lives and time.monotonic() < end:
                 told = len(result.messages)
@@ -173,9 +191,10 @@ def main():
                 if result.messages[told:]:
                     print(*result.messages[told:], sep="\n", flush=True)
             destroy_in_the_midst(m, seed)
-            if m.dom0("xl create /guest/xl.cfg").returncode:
-                raise RuntimeError("the guest does not start again")
-            reset_in_the_midst(m, seed)
+            create(m)
+            followed = reset_in_the_midst(m, seed)["tracked"]
+            if followed:
+                raise RuntimeError(f"{followed} frames are followed after a soft reset")
             free.append(free_pages(m))
             print(f"free pages of Xen after life {life}: {free[-1]}", flush=True)
         fine = neighbour_goes_on(m)
