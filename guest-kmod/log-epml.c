@@ -440,6 +440,13 @@ static u32 host_has(void)
 	return cpuid_eax(xen_cpuid_base() + 4);
 }
 
+/* With no record yet. The host may be another one than before. */
+static void begin_on_this_host(void)
+{
+	WRITE_ONCE(lost, false);
+	has_vmfunc = host_has() & XEN_HVM_CPUID_EPML_VMFUNC;
+}
+
 /* Before a CPU comes up: its first write may be to an armed frame. */
 static int log_up(unsigned int cpu)
 {
@@ -487,9 +494,7 @@ static void register_logs(void)
 {
 	unsigned int cpu;
 
-	WRITE_ONCE(lost, false);
-	/* this may be another host */
-	has_vmfunc = host_has() & XEN_HVM_CPUID_EPML_VMFUNC;
+	begin_on_this_host();
 	for_each_online_cpu(cpu)
 		log_up(cpu);
 }
@@ -577,9 +582,7 @@ static int epml_start(void)
 	ret = ooh_spml_start();
 	if (ret)
 		return ret;
-	WRITE_ONCE(lost, false);
-	/* this may be another host than before */
-	has_vmfunc = host_has() & XEN_HVM_CPUID_EPML_VMFUNC;
+	begin_on_this_host();
 	ret = cpuhp_setup_state_cpuslocked(CPUHP_BP_PREPARE_DYN, "ooh/epml:prepare", log_up,
 					   log_down);
 	if (ret < 0)

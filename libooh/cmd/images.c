@@ -183,7 +183,10 @@ static bool varint(const unsigned char **p, const unsigned char *end, uint64_t *
 	return false;
 }
 
-/* The numbers of the message from p on, by field; of a nested one, where it is. */
+/*
+ * The next field of the message from *p to end, and its number; of a nested message, its length,
+ * with *p where it begins. False: there is none, or one of another type.
+ */
 static bool next_field(const unsigned char **p, const unsigned char *end, unsigned int *field,
 		       uint64_t *v)
 {
