@@ -106,6 +106,14 @@ class Machine:
             raise RuntimeError(f"{script!r} ended with {r.returncode}:\n{r.stdout[-1000:]}{r.stderr[-1000:]}")
         return r.stdout
 
+    def onepage(self):
+        """Starts the program that writes to one page at each SIGUSR1; the page's frame. It has a session of its
+        own: one that starts on a command line ends with it."""
+        self.sh("pkill onepage; rm -f /tmp/frame")
+        self.good("setsid /usr/lib/ooh/tests/onepage </dev/null >/tmp/frame 2>&1 & for i in $(seq 50); do "
+                  "[ -s /tmp/frame ] && break; sleep 0.1; done")
+        return int(self.good("cat /tmp/frame"))
+
 
 def running():
     out = subprocess.run([VM, "status"], stdout=subprocess.PIPE, text=True, check=True).stdout

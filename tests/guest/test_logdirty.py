@@ -22,10 +22,7 @@ class Frame:
         self.m = m
         self.domid = m.dom0("xl domid guest").stdout.strip()
         assert m.dom0("mkdir -p /tmp/tools; cp logdirty /tmp/tools/", into=[TOOL]).returncode == 0
-        # of a session of its own: one that starts on a command line ends with it
-        m.good(f"pkill onepage; rm -f /tmp/frame; setsid {TESTS}/onepage >/tmp/frame 2>&1 </dev/null & for i in $(seq 50); do "
-               "[ -s /tmp/frame ] && break; sleep 0.1; done")
-        self.pfn = int(m.good("cat /tmp/frame"))
+        self.pfn = m.onepage()
         self.first, self.nr = self.pfn - self.pfn % pages, pages
 
     def write(self):

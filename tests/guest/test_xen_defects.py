@@ -52,12 +52,6 @@ def dom0(m, script, **kw):
     return r.stdout
 
 
-def onepage(m):
-    """A process that writes to one page at each SIGUSR1. The page's frame. It outlives the command."""
-    m.good(f"setsid {TESTS}/onepage </dev/null >/tmp/frame 2>&1 & for i in $(seq 50); do [ -s /tmp/frame ] && break; sleep 0.1; done")
-    return int(m.good("cat /tmp/frame"))
-
-
 def frames(text):
     return list(map(int, text.split()))
 
@@ -67,7 +61,7 @@ def test_no_memory_to_split_a_superpage(machine, config, mended):
     """A write to a superpage in log-dirty mode, and nothing left in the domain's paging pool to split
     it: Xen had the guest fault again and again. Now all of the superpage counts as dirty."""
     m = machine(config)
-    pfn = onepage(m)
+    pfn = m.onepage()
     write = "pkill -USR1 onepage && dd if=/dev/zero of=/dev/shm/x bs=1M count=64 2>/dev/null && rm /dev/shm/x && echo written"
     # The first execution in a superpage splits it, too (CVE-2018-12207), and without memory Xen crashes
     # the domain, as it says: have all that behind us.
@@ -102,7 +96,7 @@ def test_vram_without_memory_to_split_it(machine):
     """VRAM tracked in a superpage, and no memory to split it: what cannot be followed counts as written, each
     time. Without log-dirty mode there is no bitmap that says so. (Xen without our patches hangs, as above.)"""
     m = machine("nospml")
-    pfn = onepage(m)
+    pfn = m.onepage()
     write = "pkill -USR1 onepage && sleep 0.2 && echo written"
     look = f"L vram {pfn & ~511} 512"
     # see above
@@ -131,7 +125,7 @@ def test_flushes_without_vpids(machine, config, mended):
     """Where VPIDs are not in use, Xen left out what VM entries have to flush after a change of the EPT, too.
     The emulator empties its TLB at each of them, so the flushes are counted here, not missed."""
     m = machine(config)
-    onepage(m)
+    m.onepage()
     doc = json.loads(dom0(m, "D=$(xl domid guest); emustat -j -- sh -c \"for i in 1 2 3; do /tmp/tools/logdirty $D on; "
                              "/tmp/tools/logdirty $D clean; sleep 0.1; /tmp/tools/logdirty $D off; done >/dev/null\""))
     print(doc["invept"], "INVEPT")

@@ -35,6 +35,12 @@ LIMIT = 900
 pytestmark = pytest.mark.timeout(2400)
 
 
+def calibrated(vm, loop, *costs):
+    """What the program measures in a loop, after emustat --costs with each of these."""
+    told = " && ".join(f"emustat --costs {c}" for c in costs)
+    return next(bench_lines(vm.good(f"{told} && {CALIBRATE} {loop}", timeout=LIMIT)))
+
+
 @pytest.fixture(scope="module")
 def loops(machines):
     """Loop -> what the program has measured there."""
@@ -42,17 +48,17 @@ def loops(machines):
     out = {}
 
     def run(name, command, scale=SCALE):
-        bare, costly = (next(bench_lines(command(percent))) for percent in (0, 100 * scale))
+        bare, costly = (command(percent) for percent in (0, 100 * scale))
         out[name] = {**costly, "scale": scale, "other": bare["cpus"] * bare["ticks"] - bare["executed"]}
 
     def in_dom0(percent):
         r = vm.dom0(f"emustat --costs {percent} && ./calibrate walk", into=[BUILD / "guest" / CALIBRATE[1:]],
                     timeout=LIMIT)
         assert r.returncode == 0, r.stderr
-        return r.stdout
+        return next(bench_lines(r.stdout))
 
     for name in LOOPS:
-        run(name, lambda percent, name=name: vm.good(f"emustat --costs {percent} && {CALIBRATE} {name}", timeout=LIMIT))
+        run(name, lambda percent, name=name: calibrated(vm, name, percent))
     # with tenfold costs it would do nothing but handle timer interrupts
     run("dom0", in_dom0, scale=1)
     vm.good("emustat --costs 100")
@@ -104,7 +110,7 @@ def test_the_whole_is_the_sum(loops):
 def test_a_share_of_the_costs(machines):
     vm = machines("bench")
     for percent in (0, 50, 100, 200):
-        d = next(bench_lines(vm.good(f"emustat --costs {percent} && {CALIBRATE} syscall", timeout=LIMIT)))
+        d = calibrated(vm, "syscall", percent)
         assert d["charged"] == pytest.approx(sum(charges(d, costs_table()).values()) * percent / 100, rel=0.05), percent  # halves are rounded down
         assert d["ticks"] > d["executed"] + 0.99 * d["charged"]
     vm.good("emustat --costs 100")
@@ -114,8 +120,8 @@ def test_a_share_of_the_costs(machines):
 def test_a_share_of_one_cost(machines, event):
     """The others are charged whole."""
     vm, loop = machines("bench"), {"syscall": "syscall", "vmexit": "cpuid"}[event]
-    d = next(bench_lines(vm.good(f"emustat --costs 100 && emustat --costs 200 {event} && {CALIBRATE} {loop}; emustat --costs 100",
-                             timeout=LIMIT)))
+    d = calibrated(vm, loop, 100, f"200 {event}")
+    vm.good("emustat --costs 100")
     parts = charges(d, costs_table())
     assert parts[event] > 0.1 * sum(parts.values())
     assert d["charged"] == pytest.approx(sum(parts.values()) + parts[event], rel=0.001)
@@ -129,7 +135,7 @@ def test_a_bad_event(machines):
 
 def test_two_processors(machines):
     """Instructions and costs are in one unit there, too. Dom0 keeps the other one busy: its agent asks for work."""
-    d = next(bench_lines(machines("bench2").good(f"emustat --costs 100 && {CALIBRATE} syscall")))
+    d = calibrated(machines("bench2"), "syscall", 100)
     assert d["cpus"] == 2
     assert 2 * d["ticks"] == pytest.approx(d["executed"] + d["charged"], rel=0.1)
 
