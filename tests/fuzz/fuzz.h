@@ -109,7 +109,6 @@ struct fz_worker;
 struct fz_args {
 	struct xen_hvm_spml op;
 	unsigned int may; /* answers */
-	bool refused;	  /* surely before it has any effect */
 	bool inner_good;  /* what the argument points to can be read, or written to */
 };
 void *fz_bad_address(struct fz_rng *r, void *two_pages);

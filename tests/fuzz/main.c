@@ -7,8 +7,7 @@
  * /proc/spml-fuzz until rmmod. Between epochs no call is in progress, and what Xen
  * has done to memory is looked at. An epoch's calls depend on seed, its number and
  * the thread alone (not so how threads meet): first=N calls=1 does epoch N again.
- * Only without ooh.ko: a domain follows frames for one of
- * its programs.
+ * Only without ooh.ko: a domain follows frames for one of its programs.
  */
 #include <linux/atomic.h>
 #include <linux/completion.h>
