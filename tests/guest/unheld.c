@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Description: a process maps and unmaps while a tracker looks at its mappings of files, and
- * waits for a part of that, not for all of it. What it maps in the meantime is followed.
+ * waits for a part of that, not for all of it. What it maps in the meantime is followed. Signals
+ * that come all the time do not make the look begin anew each time.
  */
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -12,6 +15,7 @@
 
 #define NR    ((256UL << 20) / PAGE)
 #define SMALL 16UL
+#define TICK  5000 /* us between two signals */
 
 static atomic_bool ready, end;
 static double longest;
@@ -22,6 +26,20 @@ static double now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+static void on_alarm(int sig)
+{
+	(void)sig;
+}
+
+static void signals_each(int us)
+{
+	struct itimerval t = { .it_interval.tv_usec = us, .it_value.tv_usec = us };
+	struct sigaction sa = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
+
+	if (sigaction(SIGALRM, &sa, NULL) || setitimer(ITIMER_REAL, &t, NULL))
+		error("timer");
 }
 
 static void *map_and_unmap(void *file)
@@ -71,7 +89,9 @@ int main(void)
 	while (!ready)
 		usleep(1000);
 	began = now();
+	signals_each(TICK);
 	tracker = tracker_of(getpid());
+	signals_each(0);
 	all = now() - began;
 	end = true;
 	pthread_join(thread, NULL);
