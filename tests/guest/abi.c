@@ -230,8 +230,7 @@ int main(void)
 	c = (struct ooh_collect){ .size = sizeof(c), .reason = 1 };
 	check(err(ioctl(fd, OOH_IOC_COLLECT, &c)) == EINVAL, "reserved field: EINVAL");
 
-	if (ioctl(fd, OOH_IOC_STATS, &s))
-		error("OOH_IOC_STATS");
+	s = stats_of(fd);
 	check(s.rounds == 10 && s.mapped > NR && s.records > 0 && s.tables > 0 &&
 		      s.hypercalls > (mechanism() == OOH_MECH_EPML ? 0 : 6) && !s.all_dirty,
 	      "stats: %llu rounds, %llu mapped, %llu records, %llu tables",

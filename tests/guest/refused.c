@@ -24,19 +24,10 @@ static char *map(int fd)
 	return p;
 }
 
-static unsigned long refused(int t)
-{
-	struct ooh_dev_stats s = { .size = sizeof(s) };
-
-	if (ioctl(t, OOH_IOC_STATS, &s))
-		error("OOH_IOC_STATS");
-	return s.refused;
-}
-
 /* In each round every page that was written. */
 static void complete(int t, char *p, const char *what)
 {
-	unsigned long before = refused(t), told;
+	unsigned long before = stats_of(t).refused, told, times;
 	struct round r = { 0 };
 
 	for (int k = 0; k < ROUNDS; k++) {
@@ -49,9 +40,9 @@ static void complete(int t, char *p, const char *what)
 	}
 	collect(t, &r);
 	told = reported_in(&r, p, pages);
-	check(refused(t) - before > 1024 && told > 1024 && told < pages,
-	      "%s: %lu times refused; without a write %lu pages reported", what,
-	      refused(t) - before, told);
+	times = stats_of(t).refused - before;
+	check(times > 1024 && told > 1024 && told < pages,
+	      "%s: %lu times refused; without a write %lu pages reported", what, times, told);
 }
 
 int main(int argc, char **argv)

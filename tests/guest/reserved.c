@@ -56,7 +56,7 @@ static unsigned long pages_in_it(const struct round *r)
 /* unit: pages that are there as soon as one of them is; 0: none can be had here. */
 static void nothing_there(const char *what, unsigned long unit)
 {
-	struct ooh_dev_stats s = { .size = sizeof(s) };
+	struct ooh_dev_stats s;
 	struct process p = process_of(other);
 	long before = kernel_memory(), now;
 	struct round r = { 0 };
@@ -65,8 +65,7 @@ static void nothing_there(const char *what, unsigned long unit)
 	collect(t, &r);
 	collect(t, &r);
 	now = kernel_memory();
-	if (ioctl(t, OOH_IOC_STATS, &s))
-		error("OOH_IOC_STATS");
+	s = stats_of(t);
 	check(!pages_in_it(&r), "%s, %lu GiB: %lu pages reported", what, size / GIB,
 	      pages_in_it(&r));
 	check(now - before < LIMIT_KB && s.mapped < LIMIT_KB,

@@ -55,15 +55,6 @@ static void written_before(char *p, const char *what)
 	check(!missed && !extra, "written before, %s: %lu missed, %lu extra", what, missed, extra);
 }
 
-static unsigned long mapped(int fd)
-{
-	struct ooh_dev_stats s = { .size = sizeof(s) };
-
-	if (ioctl(fd, OOH_IOC_STATS, &s))
-		error("OOH_IOC_STATS");
-	return s.mapped;
-}
-
 int main(void)
 {
 	char *p = touched(NR), *shared = pages_of(NR, MAP_SHARED);
@@ -137,11 +128,11 @@ int main(void)
 	if (write(go[1], "g", 1) != 1)
 		error("the child");
 	waitpid(pid, NULL, 0);
-	for (int i = 0; i < 50 && mapped(child); i++) {
+	for (int i = 0; i < 50 && stats_of(child).mapped; i++) {
 		close(tracker_of(getpid()));
 		usleep(100000);
 	}
-	check(!mapped(child), "what has ended is let go while others come and go");
+	check(!stats_of(child).mapped, "what has ended is let go while others come and go");
 	check(try_collect(child, &a) == ESRCH, "a process that has ended: ESRCH (%s)",
 	      strerror(errno));
 	collect(two, &c);

@@ -54,7 +54,7 @@ int main(int argc, char **argv)
 	bool hypercall = argc > 1 && !strcmp(argv[1], "hypercall");
 	bool epml = mechanism() == OOH_MECH_EPML;
 	char *p = touched(NR);
-	struct ooh_dev_stats a = { .size = sizeof(a) }, b = { .size = sizeof(b) };
+	struct ooh_dev_stats a, b;
 	double idle, excess;
 	uint64_t records;
 	int fd, hypercalls;
@@ -63,11 +63,9 @@ int main(int argc, char **argv)
 	idle = (double)counters[SIMCALL_CNT_EXITS] / counters[SIMCALL_CNT_TICKS];
 	fd = tracker_of(getpid());
 	rounds(p, fd);
-	if (ioctl(fd, OOH_IOC_STATS, &a))
-		error("OOH_IOC_STATS");
+	a = stats_of(fd);
 	rounds(p, fd);
-	if (ioctl(fd, OOH_IOC_STATS, &b))
-		error("OOH_IOC_STATS");
+	b = stats_of(fd);
 	records = epml ? b.log_records - a.log_records : b.records - a.records;
 	excess = counters[SIMCALL_CNT_EXITS] - idle * counters[SIMCALL_CNT_TICKS];
 	printf("%llu records, %llu of page walks; %llu notifications, %llu hypercalls of the "

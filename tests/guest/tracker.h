@@ -158,6 +158,15 @@ static inline void collect(int fd, struct round *r)
 		error("OOH_IOC_COLLECT");
 }
 
+static inline struct ooh_dev_stats stats_of(int fd)
+{
+	struct ooh_dev_stats s = { .size = sizeof(s) };
+
+	if (ioctl(fd, OOH_IOC_STATS, &s))
+		error("OOH_IOC_STATS");
+	return s;
+}
+
 static inline bool in_ranges(const struct ooh_range *v, ssize_t n, const volatile void *p)
 {
 	unsigned long addr = (unsigned long)p;
