@@ -17,7 +17,9 @@ criu:
 	ldd $(PROGRAMS) | awk '$$2 == "=>" && $$3 ~ /^\// { print $$3 }' | sort -u | grep -v -e '/libc\.' -e /libm -e /ld- | \
 		xargs cp -Lu -t $(TREE)/$(LIB)
 
+# its makefile knows nothing of stages
 plugin:
+	@[ $(BUILD)/criu-plugin/ooh_plugin.so -nt $(BUILD)/testbed/criu.is ] || rm -f $(BUILD)/criu-plugin/ooh_plugin.so
 	$(MAKE) -s -C /ooh/criu-plugin O=$(BUILD)/criu-plugin LIBOOH=$(BUILD)/guest-obj CRIU=$(CURDIR)/headers
 	$(MAKE) -s -C /ooh/criu-plugin O=$(BUILD)/criu-plugin LIBOOH=$(BUILD)/guest-obj CRIU=$(CURDIR)/headers \
 		DESTDIR=$(TREE) install
@@ -34,7 +36,7 @@ modules:
 # is not part of the guest's tree: tests/guest/test_criu_zdtm.py takes it there.
 PYTHON := $(notdir $(realpath /usr/bin/python3))
 zdtm: $(BUILD)/zdtm.tar
-$(BUILD)/zdtm.tar: /ooh/tests/criu-make /ooh/tests/criu.mk /mnt/zdtm
+$(BUILD)/zdtm.tar: /ooh/tests/criu-make /ooh/tests/criu.mk $(BUILD)/testbed/criu.is
 	@rm -rf $(BUILD)/zdtm && mkdir -p $(BUILD)/zdtm/usr/bin $(BUILD)/zdtm/usr/lib/python3 $(BUILD)/zdtm/$(LIB)
 	cp -a zdtm $(BUILD)/zdtm/
 	install -m 755 $< $(BUILD)/zdtm/usr/bin/make

@@ -5,7 +5,7 @@ BUILD ?= build
 SRC := /ooh/tests/dom0
 all: $(addprefix $(BUILD)/dom0/,$(basename $(notdir $(wildcard $(SRC)/*.c))))
 
-$(BUILD)/dom0/%: $(SRC)/%.c
+$(BUILD)/dom0/%: $(SRC)/%.c $(BUILD)/testbed/tools.is
 	@mkdir -p $(@D)
 	$(CC) -O2 -g -Wall -Wextra -D_GNU_SOURCE -I/mnt/usr/include -L/mnt/usr/lib -Wl,-rpath-link,/mnt/usr/lib -o $@ $< -lxenctrl -lxendevicemodel -lxenforeignmemory
 

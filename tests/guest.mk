@@ -107,9 +107,9 @@ collector: $(addprefix $(GCDIR)/,$(GCPROGRAMS)) $(GCDIR)/liar/libooh.so.0
 	@cp -a $(addprefix $(GC)/,$(GCTESTS)) $(GCDIR)/
 
 gc_compile = @mkdir -p $(@D) && $(CC) $(CFLAGS) -D_GNU_SOURCE $(1) -I$(GC)/include -o $@ $< $(GC)/lib/libgc.so.1 -lpthread
-$(GCDIR)/%-threads: boehm-backend/programs/%.c $(wildcard $(GC)/lib/*)
+$(GCDIR)/%-threads: boehm-backend/programs/%.c $(BUILD)/testbed/libgc.is
 	$(call gc_compile,-DTHREADED)
-$(GCDIR)/%: boehm-backend/programs/%.c $(wildcard $(GC)/lib/*)
+$(GCDIR)/%: boehm-backend/programs/%.c $(BUILD)/testbed/libgc.is
 	$(call gc_compile)
 $(GCDIR)/liar/libooh.so.0: boehm-backend/programs/liar.c
 	@mkdir -p $(@D)
