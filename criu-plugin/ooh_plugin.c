@@ -32,9 +32,7 @@
 #define MARKS_HEAD "ooh-marks 2\n"
 #define MARKS_END  "end\n"
 #define ALL	   "all "
-#define PAGE	   4096ULL
 #define MAX_DEPTH  64
-#define WORD	   (8 * sizeof(unsigned long))
 
 struct task {
 	struct task *next;
@@ -253,31 +251,19 @@ static int ooh_reset_dirty_track(int pid)
 	return get_task(pid) ? 0 : -ENOMEM;
 }
 
-static void set_bits(unsigned long *map, uint64_t first, uint64_t end)
-{
-	while (first < end) {
-		if (first % WORD || end - first < WORD) {
-			map[first / WORD] |= 1UL << first % WORD;
-			first++;
-		} else {
-			map[first / WORD] = ~0UL;
-			first += WORD;
-		}
-	}
-}
-
-static int ooh_get_dirty_map(int pid, uint64_t start, uint64_t end, unsigned long *map)
+static int ooh_next_dirty(int pid, uint64_t start, uint64_t end, uint64_t *from, uint64_t *to)
 {
 	size_t low = 0, high;
 	struct task *t;
 
 	if (disabled)
 		return -ENOTSUP;
+	*from = *to = end;
 	if (start == end)
 		return 0;
 	t = get_task(pid);
 	if (!t || t->all) {
-		set_bits(map, 0, (end - start + PAGE - 1) / PAGE);
+		*from = start;
 		return 0;
 	}
 	/* the first range that ends behind start */
@@ -289,16 +275,13 @@ static int ooh_get_dirty_map(int pid, uint64_t start, uint64_t end, unsigned lon
 		else
 			high = mid;
 	}
-	for (; low < t->n && t->ranges[low].start < end; low++) {
-		uint64_t from = t->ranges[low].start, to = t->ranges[low].end;
-
-		from = from < start ? start : from;
-		to = to > end ? end : to;
-		set_bits(map, (from - start) / PAGE, (to - start + PAGE - 1) / PAGE);
+	if (low < t->n && t->ranges[low].start < end) {
+		*from = t->ranges[low].start < start ? start : t->ranges[low].start;
+		*to = t->ranges[low].end > end ? end : t->ranges[low].end;
 	}
 	return 0;
 }
-CR_PLUGIN_REGISTER_MEM_TRACK(ooh_reset_dirty_track, ooh_get_dirty_map)
+CR_PLUGIN_REGISTER_MEM_TRACK(ooh_reset_dirty_track, ooh_next_dirty)
 
 /* ---- a process that tracks itself by the device, as a garbage collector does */
 

@@ -41,6 +41,17 @@ def test_the_synopsis_runs_as_printed(vm):
     vm.good(f"setsid {CHANGERS} store </dev/null >/dev/null 2>&1 & PID=$!; sleep 0.5; set -e;\n{lines}kill -0 $PID; kill -KILL $PID")
 
 
+@pytest.mark.parametrize("log", LOGS)
+def test_reserved_address_space_costs_nothing(vm, log):
+    """A bit for each page of 8 TiB would be 256 MiB."""
+    out = vm.good("setsid /usr/lib/ooh/tests/roomy 8192 </dev/null >ready 2>&1 & p=$!; while ! grep -q ready ready; do sleep 0.1; done;"
+                  f"mkdir 1 2; export OOH_BACKEND={log}; set -e; criu pre-dump --track-mem -t $p -D 1 -o log;"
+                  "time -v criu dump --track-mem -t $p -D 2 --prev-images-dir ../1 -o log -v4 2>&1;"
+                  "grep 'has written to' 2/log; rm -r 1/pages* 2/pages*")
+    assert int(re.search(r"Maximum resident set size \(kbytes\): (\d+)", out).group(1)) < 32 << 10
+    assert "has written to" in out
+
+
 def test_over_rpc(vm):
     """criu swrk, as runc, podman, LXC and libcriu use criu; the holder can be asked meanwhile, and told to let go."""
     out = vm.good("setsid /usr/lib/ooh/tests/changers store </dev/null >/dev/null 2>&1 & p=$!; sleep 0.5; mkdir 1 2 3 4;"
