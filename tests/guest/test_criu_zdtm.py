@@ -57,6 +57,20 @@ def test_the_hooks_by_the_plugin_of_criu_itself(vm):
     assert by_the_plugin(verdict), verdict
 
 
+@pytest.mark.parametrize("plugins", ["/none", "/zdtm/test/plugins", "/usr/lib/criu"])
+def test_a_mapping_that_criu_merges(vm, plugins):
+    """One of its pages is new, and no soft-dirty bit tells."""
+    if not unpacked(vm):
+        assert vm.exec("tar", "-C", "/", "--warning=no-timestamp", "-xf", "zdtm.tar", into=[ARCHIVE]).returncode == 0
+    out = vm.good(f"export CRIU_LIBS_DIR={plugins}; setsid /usr/lib/ooh/tests/merged </dev/null >/dev/null 2>&1 & p=$!; sleep 0.5; mkdir -p /none 1 2;"
+                  "set -e; criu pre-dump -t $p -D 1 --track-mem; kill -USR1 $p; sleep 0.5;"
+                  "criu dump -t $p -D 2 --prev-images-dir ../1 --track-mem -v4 -o log; criu restore -d -D 2; kill -USR2 $p;"
+                  "for i in 1 2 3 4 5; do [ -s verdict ] || sleep 0.5; done; cat verdict; grep -c -e 'are dirty' -e 'has written to' 2/log || true")
+    verdict, told = re.fullmatch(r"(new|old)(\d+)\n", out).groups()
+    assert verdict == "new"
+    assert (int(told) > 0) == (plugins != "/none")
+
+
 @LONG
 @pytest.mark.timeout(3 * 3600)
 @pytest.mark.parametrize("test", ALL)

@@ -9,7 +9,7 @@ from conftest import LOGS, LONG
 
 HERE = Path(__file__).parent
 # programs with a test of their own
-ELSEWHERE = {"burst", "criu_tip", "faultfd", "mapcost", "memsum", "migrating", "mirror", "onepage",
+ELSEWHERE = {"burst", "criu_tip", "faultfd", "mapcost", "memsum", "merged", "migrating", "mirror", "onepage",
              "plugged", "refused", "roomy", "rpcdump", "steady", "uffd_away", "views", "waiting", "writer"}
 # they go through the backends themselves
 ALL_AT_ONCE = {"backends", "closed", "exec_same", "leader", "self"}
