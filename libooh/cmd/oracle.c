@@ -48,7 +48,7 @@ struct mapping {
 	char name[40];
 };
 
-/* Copies of the pages of 2 MiB; NULL: none, zeros: a page of zeros */
+/* Copies of the pages of 2 MiB; NULL: none, zeros: a page of zeros, or unknown */
 struct chunk {
 	uint64_t number;
 	unsigned char *copy[CHUNK_PAGES];
@@ -83,6 +83,13 @@ struct oracle {
 };
 
 static unsigned char zeros[4096];
+
+/*
+ * The copy of a page of a file or of shared memory that was there at the look and had gone when
+ * it was to be copied again: the kernel takes such pages out when it likes. What it had then is
+ * still there for whoever reads it, but nobody here knows it: the next look makes it known.
+ */
+static unsigned char unknown[1];
 
 static void close_files(struct oracle *o)
 {
@@ -157,7 +164,7 @@ static unsigned char *new_copy(struct oracle *o)
 
 static void drop_copy(struct oracle *o, unsigned char *copy)
 {
-	if (!copy || copy == zeros)
+	if (!copy || copy == zeros || copy == unknown)
 		return;
 	*(void **)copy = o->free_copies;
 	o->free_copies = copy;
@@ -223,7 +230,12 @@ static bool reported(const struct ooh_range *r, size_t n, uint64_t page)
 	return lo < n && r[lo].start <= page;
 }
 
-static void forget(struct oracle *o, uint64_t page)
+static bool seen(const struct chunk *c, unsigned int i)
+{
+	return c->seen[i / 64] >> (i % 64) & 1;
+}
+
+static void forget(struct oracle *o, uint64_t page, const struct mapping *map)
 {
 	struct chunk *c = o->table[slot(o, page / (CHUNK_PAGES * PAGE))];
 	unsigned int i = page / PAGE % CHUNK_PAGES;
@@ -231,7 +243,7 @@ static void forget(struct oracle *o, uint64_t page)
 	if (!c)
 		return;
 	drop_copy(o, c->copy[i]);
-	c->copy[i] = NULL;
+	c->copy[i] = seen(c, i) && (map->file || map->shared) ? unknown : NULL;
 }
 
 static int note(struct oracle *o, uint64_t page, uint64_t word, const struct mapping *map)
@@ -249,7 +261,7 @@ static int note(struct oracle *o, uint64_t page, uint64_t word, const struct map
 	return 0;
 }
 
-/* 1: it differed, or is new; the copy is as the page now */
+/* 1: it differed, or is new; 0: it did not, or nobody knows. The copy is as the page now */
 static int update(struct oracle *o, uint64_t page, const unsigned char *now)
 {
 	struct chunk *c = chunk_of(o, page);
@@ -259,19 +271,19 @@ static int update(struct oracle *o, uint64_t page, const unsigned char *now)
 	if (!c)
 		return -ENOMEM;
 	old = c->copy[i];
-	if (old && !memcmp(old, now, PAGE))
+	if (old && old != unknown && !memcmp(old, now, PAGE))
 		return 0;
 	if (!memcmp(now, zeros, PAGE)) {
 		drop_copy(o, old);
 		c->copy[i] = zeros;
 	} else {
-		if (!old || old == zeros)
+		if (!old || old == zeros || old == unknown)
 			c->copy[i] = new_copy(o);
 		if (!c->copy[i])
 			return -ENOMEM;
 		memcpy(c->copy[i], now, PAGE);
 	}
-	return 1;
+	return old != unknown;
 }
 
 static int mark_seen(struct oracle *o, uint64_t page)
@@ -351,14 +363,13 @@ static int reread_words(struct oracle *o, const uint64_t *words, size_t n, uint6
 	ssize_t got;
 	int rc = 0;
 
-	(void)map;
 	for (i = 0; i < n && rc >= 0;) {
 		for (first = i;
 		     i < n && i - first < BATCH_PAGES && (words[i] & (WORD_PRESENT | WORD_SWAPPED));
 		     i++)
 			;
 		if (i == first) {
-			forget(o, start + i++ * PAGE);
+			forget(o, start + i++ * PAGE, map);
 			continue;
 		}
 		got = pread(o->mem, o->buf, (i - first) * PAGE, start + first * PAGE);
@@ -368,7 +379,7 @@ static int reread_words(struct oracle *o, const uint64_t *words, size_t n, uint6
 			if (got >= (ssize_t)((j - first + 1) * PAGE))
 				rc = update(o, start + j * PAGE, now);
 			else
-				forget(o, start + j * PAGE);
+				forget(o, start + j * PAGE, map);
 		}
 	}
 	return rc < 0 ? rc : 0;
@@ -459,12 +470,12 @@ static int vanished(struct oracle *o)
 		c = o->table[i];
 		for (j = 0; c && j < CHUNK_PAGES && !rc; j++) {
 			uint64_t page = (c->number * CHUNK_PAGES + j) * PAGE;
-			bool seen = c->seen[j / 64] >> (j % 64) & 1;
 
-			if (seen || !c->copy[j])
+			if (seen(c, j) || !c->copy[j])
 				continue;
 			map = mapping_of(o, page);
-			if (map && !map->file && !map->shared && c->copy[j] != zeros)
+			if (map && !map->file && !map->shared && c->copy[j] != zeros &&
+			    c->copy[j] != unknown)
 				rc = note(o, page, 0, map);
 			drop_copy(o, c->copy[j]);
 			c->copy[j] = NULL;
@@ -639,7 +650,7 @@ static uint64_t told_and_there(const struct oracle *o)
 
 	for (i = 0; i < o->size; i++)
 		for (j = 0; o->table[i] && j < CHUNK_PAGES; j++)
-			if (o->table[i]->seen[j / 64] >> (j % 64) & 1)
+			if (seen(o->table[i], j))
 				count += reported(o->ranges, o->nranges,
 						  (o->table[i]->number * CHUNK_PAGES + j) * PAGE);
 	return count;
@@ -648,9 +659,8 @@ static uint64_t told_and_there(const struct oracle *o)
 static bool was_there(const struct oracle *o, uint64_t page)
 {
 	const struct chunk *c = o->table[slot(o, page / (CHUNK_PAGES * PAGE))];
-	unsigned int i = page / PAGE % CHUNK_PAGES;
 
-	return c && (c->seen[i / 64] >> (i % 64) & 1);
+	return c && seen(c, page / PAGE % CHUNK_PAGES);
 }
 
 /* From here on, what changes in the reported pages belongs to the next round. */

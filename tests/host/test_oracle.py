@@ -10,7 +10,7 @@ from pathlib import Path
 
 def test_oracle_alone(tmp_path):
     p = compile_c(tmp_path / "u", HERE / "unit_oracle.c", TOP / "libooh" / "cmd" / "oracle.c")
-    r = subprocess.run([p], capture_output=True, text=True, timeout=60)
+    r = subprocess.run([p, tmp_path / "file"], capture_output=True, text=True, timeout=60)
     assert r.returncode == 0, r.stdout + r.stderr
 
 

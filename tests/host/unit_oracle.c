@@ -10,6 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,8 +28,9 @@
 		}                                                      \
 	} while (0)
 
-static char *area, *shared_area;
+static char *area, *shared_area, *file_area;
 static pid_t child;
+static int file;
 static uint64_t told[4];
 static int ntold;
 static char poked = 20;
@@ -65,6 +69,35 @@ static void poke_3(void)
 	poke((uint64_t)area + 3 * PAGE, poked++);
 }
 
+/* The kernel takes a page of a file out of memory: what the process sees of it stays the same. */
+static void page_out(void)
+{
+	struct iovec page = { file_area, PAGE };
+	int pidfd = syscall(SYS_pidfd_open, child, 0), pagemap, i;
+	uint64_t word = 1UL << 63;
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", child);
+	pagemap = open(path, O_RDONLY);
+	CHECK(pidfd >= 0 && pagemap >= 0);
+	/* it may be on its way to one of the kernel's lists yet */
+	for (i = 0; i < 100 && word >> 63; i++) {
+		CHECK(syscall(SYS_process_madvise, pidfd, &page, 1, MADV_PAGEOUT, 0) == PAGE);
+		CHECK(pread(pagemap, &word, sizeof(word), (uint64_t)file_area / PAGE * 8) == 8);
+		usleep(10000);
+	}
+	CHECK(!(word >> 63));
+	close(pagemap);
+	close(pidfd);
+}
+
+/* And somebody else writes to the file. */
+static void page_out_and_write(void)
+{
+	page_out();
+	CHECK(pwrite(file, "z", 1, 0) == 1);
+}
+
 /* The child's next step: it stops itself after each. */
 static void let_run(void)
 {
@@ -76,6 +109,7 @@ static void let_run(void)
 
 static void steps(void)
 {
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	raise(SIGSTOP);
 	area[5 * PAGE] = 9; /* one page */
 	raise(SIGSTOP);
@@ -85,10 +119,14 @@ static void steps(void)
 	raise(SIGSTOP);
 	munmap(area + 8 * PAGE, PAGE); /* gone: nothing to compare */
 	raise(SIGSTOP);
+	for (;;) {
+		(void)*(volatile char *)file_area;
+		raise(SIGSTOP);
+	}
 	_exit(0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct ooh_range all = { 0, ~0UL & ~(PAGE - 1) }, some[2];
 	struct oracle_round r;
@@ -102,6 +140,12 @@ int main(void)
 	base = (uint64_t)area;
 	shared_area = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	shared_area[0] = 1;
+	/* not in memory alone, as a page that nobody can take out would be */
+	CHECK(argc == 2);
+	file = open(argv[1], O_RDWR | O_CREAT | O_TRUNC, 0600);
+	CHECK(file >= 0 && !ftruncate(file, PAGE) && pwrite(file, "a", 1, 0) == 1 && !fsync(file));
+	file_area = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	CHECK(file_area != MAP_FAILED && *file_area == 'a');
 	/* address space alone costs nothing */
 	CHECK(mmap(NULL, RESERVED, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED);
@@ -109,6 +153,8 @@ int main(void)
 	if (!child)
 		steps();
 	CHECK(waitpid(child, &status, WUNTRACED) == child && WIFSTOPPED(status));
+	/* what two processes map is not taken out */
+	CHECK(!madvise(file_area, PAGE, MADV_DONTNEED));
 	o = oracle_new(child);
 	CHECK(o);
 	CHECK(!oracle_copy(o));
@@ -168,6 +214,34 @@ int main(void)
 	let_run();
 	look(o, &r, some, 2);
 	CHECK(!r.missed);
+
+	/*
+	 * Told, and taken out before it could be copied again: that it is back with what it had is
+	 * no change, and what it has now may have been told.
+	 */
+	let_run();
+	look(o, &r, &all, 1);
+	for (i = 0; i < 2; i++) {
+		between = i ? page_out_and_write : page_out;
+		look(o, &r, &all, 1);
+		between = NULL;
+		let_run();
+		some[0] = (struct ooh_range){ 0, (uint64_t)file_area };
+		some[1] = (struct ooh_range){ (uint64_t)file_area + PAGE, all.end };
+		look(o, &r, some, 2);
+		CHECK(!r.missed);
+	}
+	/* it is known again: another change is one */
+	CHECK(pwrite(file, "y", 1, 0) == 1);
+	look(o, &r, some, 2);
+	CHECK(r.missed == 1 && told[0] == (uint64_t)file_area);
+	/* so is one between a report that lacks it and the next */
+	between = page_out_and_write;
+	look(o, &r, some, 2);
+	between = NULL;
+	let_run();
+	look(o, &r, some, 2);
+	CHECK(r.missed == 1 && told[0] == (uint64_t)file_area);
 
 	oracle_free(o);
 	kill(child, SIGKILL);
