@@ -12,6 +12,10 @@
  *	...						r[0] ... r[n - 1]
  *	ooh_close(t);
  *
+ * r holds every page that changed, and more: the kernel's own trackers cannot tell
+ * of some pages (of files, of shared memory) whether they did. ooh_written() and
+ * ooh_unknown() give the two parts of it.
+ *
  * Calls return 0 or a count, or -errno. Nothing is ever printed. A tracker is
  * used by one thread at a time. The manual: ooh(7), and a page for each call.
  *
@@ -53,7 +57,7 @@ struct ooh_range {
 
 /* Since ooh_open(), or since it was attached anew; 0 what a backend does not count */
 struct ooh_tracker_stats {
-	uint64_t rounds;    /* these three count what was given out */
+	uint64_t rounds;    /* these three and unknown count what was given out */
 	uint64_t reported;  /* pages */
 	uint64_t all_dirty; /* rounds in which that was everything */
 	uint64_t records;   /* frames that were logged; write faults with uffd-wp */
@@ -70,6 +74,7 @@ struct ooh_tracker_stats {
 	uint64_t log_walks;   /* of these: made by page walks */
 	uint64_t log_user;    /* of these: made in user mode */
 	uint64_t notifications;
+	uint64_t unknown; /* pages of reported of which it cannot be told */
 };
 
 struct ooh_tracker;
@@ -85,6 +90,8 @@ int ooh_open(pid_t pid, const char *backend, unsigned int flags, struct ooh_trac
 	     char *reason, size_t size);
 ssize_t ooh_collect(struct ooh_tracker *tracker, unsigned int flags,
 		    const struct ooh_range **ranges, unsigned int *result);
+ssize_t ooh_written(const struct ooh_tracker *tracker, const struct ooh_range **ranges);
+ssize_t ooh_unknown(const struct ooh_tracker *tracker, const struct ooh_range **ranges);
 int ooh_fd(struct ooh_tracker *tracker, uint64_t records);
 void ooh_close(struct ooh_tracker *tracker);
 

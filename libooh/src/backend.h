@@ -19,7 +19,7 @@ struct backend {
 	/* Begins a round. 0, or -errno with the reason in t->reason. */
 	int (*attach)(struct ooh_tracker *t);
 	/*
-	 * Ends a round and begins the next: fills t->out and t->result.
+	 * Ends a round and begins the next: fills t->written, t->unknown and t->result.
 	 * ESRCH: the address space is gone. EINTR: a signal came, and the round
 	 * goes on. After any other error the tracker makes the next round all
 	 * dirty.
@@ -44,8 +44,9 @@ struct ooh_tracker {
 	struct own_fd pidfd;
 	struct own_fd epoll; /* what ooh_fd() gave out */
 	uint64_t lowat;
-	unsigned int flags; /* of the call that runs: OOH_STOPPED */
-	struct ranges out;
+	unsigned int flags;		/* of the call that runs: OOH_STOPPED */
+	struct ranges written, unknown; /* of the last collect; what is in both was written */
+	struct ranges out;		/* both; in between it is scratch */
 	unsigned int result;
 	bool lost; /* a collect failed: what it had seen is not known */
 	struct ooh_tracker_stats stats;

@@ -176,7 +176,7 @@ static int device_collect(struct ooh_tracker *t)
 			if (errno != EINTR || !call)
 				return -errno;
 		for (i = 0; i < c.vec_len; i++) {
-			rc = ranges_add(&t->out, s->vec[i].start, s->vec[i].end);
+			rc = ranges_add(&t->written, s->vec[i].start, s->vec[i].end);
 			if (rc)
 				return rc;
 		}

@@ -85,20 +85,20 @@ static unsigned int state_of(uint64_t categories)
 	if (categories & PAGE_IS_SWAPPED)
 		state |= RUN_SWAPPED;
 	if (categories & PAGE_IS_FILE)
-		state |= RUN_FILE;
+		state |= RUN_FILE | RUN_UNTOLD;
 	if (categories & PAGE_IS_WRITTEN)
 		state |= RUN_DIRTY;
 	return state;
 }
 
 /*
- * Adds what is present or swapped out in start ... end - 1; always: RUN_* to
- * add to each. With protect, written pages are write-protected in the same
+ * Adds what is present or swapped out in start ... end - 1; ignore, always: RUN_* to
+ * take from each, and to add. With protect, written pages are write-protected in the same
  * step; EPERM if a mapping in the range is not registered for that. After an
  * error some pages may have been protected without having been given out.
  */
-int pagemap_scan(int fd, uint64_t start, uint64_t end, bool protect, unsigned int always,
-		 struct runs *out)
+int pagemap_scan(int fd, uint64_t start, uint64_t end, bool protect, unsigned int ignore,
+		 unsigned int always, struct runs *out)
 {
 	struct page_region v[REGIONS];
 	struct pm_scan_arg arg = {
@@ -121,7 +121,7 @@ int pagemap_scan(int fd, uint64_t start, uint64_t end, bool protect, unsigned in
 			return -errno;
 		for (i = 0; i < n; i++) {
 			rc = runs_add(out, v[i].start, v[i].end,
-				      state_of(v[i].categories) | always);
+				      (state_of(v[i].categories) & ~ignore) | always);
 			if (rc)
 				return rc;
 		}
@@ -140,19 +140,19 @@ static unsigned int state_of_word(uint64_t word, enum dirty_by by)
 		return 0;
 	state |= word & PM_PRESENT ? RUN_PRESENT : RUN_SWAPPED;
 	if (word & PM_FILE)
-		state |= RUN_FILE;
+		state |= RUN_FILE | RUN_UNTOLD;
 	/* The zero page (small or huge) is mapped by nobody, as far as the kernel
 	 * counts. So are pages shared with a forked child. A soft-dirty bit does not
 	 * tell whether the one took the place of the other (dropped, and read again). */
 	else if ((word & PM_PRESENT) && !(word & PM_EXCLUSIVE))
-		state |= by == DIRTY_BY_SOFT_DIRTY ? RUN_ZERO | RUN_DIRTY : RUN_ZERO;
+		state |= by == DIRTY_BY_SOFT_DIRTY ? RUN_ZERO | RUN_UNTOLD : RUN_ZERO;
 	if (by == DIRTY_BY_SOFT_DIRTY ? !!(word & PM_SOFT_DIRTY) : !(word & PM_UFFD_WP))
 		state |= RUN_DIRTY;
 	return state;
 }
 
-static int read_words(int fd, uint64_t start, uint64_t end, enum dirty_by by, unsigned int always,
-		      struct runs *out)
+static int read_words(int fd, uint64_t start, uint64_t end, enum dirty_by by, unsigned int ignore,
+		      unsigned int always, struct runs *out)
 {
 	uint64_t words[2048];
 	ssize_t i, n;
@@ -172,8 +172,11 @@ static int read_words(int fd, uint64_t start, uint64_t end, enum dirty_by by, un
 		n /= sizeof(words[0]);
 		for (i = 0; i < n; i++, start += OOH_PAGE) {
 			unsigned int state = state_of_word(words[i], by);
-			int rc = state ? runs_add(out, start, start + OOH_PAGE, state | always) : 0;
+			int rc = 0;
 
+			if (state)
+				rc = runs_add(out, start, start + OOH_PAGE,
+					      (state & ~ignore) | always);
 			if (rc)
 				return rc;
 		}
@@ -186,22 +189,22 @@ static int read_words(int fd, uint64_t start, uint64_t end, enum dirty_by by, un
  * PAGEMAP_SCAN, that finds what to read: an address space can be reserved by
  * the terabyte.
  */
-int pagemap_read(int fd, uint64_t start, uint64_t end, enum dirty_by by, unsigned int always,
-		 struct runs *out)
+int pagemap_read(int fd, uint64_t start, uint64_t end, enum dirty_by by, unsigned int ignore,
+		 unsigned int always, struct runs *out)
 {
 	struct runs there = { 0 };
 	size_t i;
 	int rc;
 
 	if (end - start <= UINT64_C(64) << 20)
-		return read_words(fd, start, end, by, always, out);
-	rc = pagemap_scan(fd, start, end, false, 0, &there);
+		return read_words(fd, start, end, by, ignore, always, out);
+	rc = pagemap_scan(fd, start, end, false, 0, 0, &there);
 	if (rc == -ENOTTY) {
 		runs_free(&there);
-		return read_words(fd, start, end, by, always, out);
+		return read_words(fd, start, end, by, ignore, always, out);
 	}
 	for (i = 0; !rc && i < there.n; i++)
-		rc = read_words(fd, there.v[i].start, there.v[i].end, by, always, out);
+		rc = read_words(fd, there.v[i].start, there.v[i].end, by, ignore, always, out);
 	runs_free(&there);
 	return rc;
 }

@@ -22,9 +22,9 @@ enum dirty_by { DIRTY_BY_SOFT_DIRTY, DIRTY_BY_NO_UFFD_WP };
 int pagemap_open(pid_t pid);
 int pagemap_has_scan(void);
 int pagemap_reopen(struct own_fd *o, pid_t pid);
-int pagemap_scan(int fd, uint64_t start, uint64_t end, bool protect, unsigned int always,
-		 struct runs *out);
-int pagemap_read(int fd, uint64_t start, uint64_t end, enum dirty_by by, unsigned int always,
-		 struct runs *out);
+int pagemap_scan(int fd, uint64_t start, uint64_t end, bool protect, unsigned int ignore,
+		 unsigned int always, struct runs *out);
+int pagemap_read(int fd, uint64_t start, uint64_t end, enum dirty_by by, unsigned int ignore,
+		 unsigned int always, struct runs *out);
 
 #endif

@@ -6,8 +6,8 @@
  *
  * A mapping that is not registered (new, moved, replaced at the same address)
  * makes the scan fail: then it is registered, and everything in it counts as
- * written. Mappings that cannot be registered, or whose protection would not tell
- * all that changes (vma_protectable()), count as written always.
+ * written. Of mappings that cannot be registered, or whose protection would not tell
+ * all that changes (vma_protectable()), it cannot be told.
  */
 #include <errno.h>
 #include <string.h>
@@ -59,13 +59,14 @@ static int scan_vma(struct scan *s, const struct vma *vma)
 
 	runs_barrier(&s->new);
 	if (!vma_protectable(vma))
-		return pagemap_scan(s->pagemap.fd, vma->start, vma->end, false, RUN_DIRTY, &s->new);
+		return pagemap_scan(s->pagemap.fd, vma->start, vma->end, false, RUN_DIRTY,
+				    RUN_UNTOLD, &s->new);
 	/*
 	 * Only what we registered ourselves may be scanned with protection: a
 	 * mapping that belongs to another tracker would lose its marks by it.
 	 */
 	if (ranges_cover(&s->ours, vma->start, vma->end)) {
-		rc = pagemap_scan(s->pagemap.fd, vma->start, vma->end, true, 0, &s->new);
+		rc = pagemap_scan(s->pagemap.fd, vma->start, vma->end, true, 0, 0, &s->new);
 		if (!rc)
 			return ranges_add(&s->next_ours, vma->start, vma->end);
 		if (rc != -EPERM)
@@ -76,11 +77,12 @@ static int scan_vma(struct scan *s, const struct vma *vma)
 	if (rc == -ESRCH || rc == -ENOMEM)
 		return rc;
 	if (!rc)
-		rc = pagemap_scan(s->pagemap.fd, vma->start, vma->end, true, RUN_DIRTY, &s->new);
+		rc = pagemap_scan(s->pagemap.fd, vma->start, vma->end, true, 0, RUN_DIRTY, &s->new);
 	if (!rc)
 		return ranges_add(&s->next_ours, vma->start, vma->end);
 	s->new.n = from;
-	return pagemap_scan(s->pagemap.fd, vma->start, vma->end, false, RUN_DIRTY, &s->new);
+	return pagemap_scan(s->pagemap.fd, vma->start, vma->end, false, RUN_DIRTY, RUN_UNTOLD,
+			    &s->new);
 }
 
 static int scan_all(struct ooh_tracker *t)
@@ -139,7 +141,7 @@ static int scan_collect(struct ooh_tracker *t)
 	int rc = scan_all(t);
 
 	if (!rc)
-		rc = runs_diff(&s->old, &s->new, &t->out);
+		rc = runs_diff(&s->old, &s->new, &t->written, &t->unknown);
 	if (rc)
 		return rc;
 	runs_swap(&s->old, &s->new);

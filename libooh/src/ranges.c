@@ -76,6 +76,42 @@ void ranges_normalise(struct ranges *r)
 	r->n = out + 1;
 }
 
+/* out += what is in one of two (normalised) */
+int ranges_join(struct ranges *out, const struct ranges *a, const struct ranges *b)
+{
+	size_t i = 0, j = 0;
+	int rc = 0;
+
+	while (!rc && (i < a->n || j < b->n)) {
+		bool first = j == b->n || (i < a->n && a->v[i].start <= b->v[j].start);
+		const struct ooh_range *r = first ? &a->v[i++] : &b->v[j++];
+
+		rc = ranges_add(out, r->start, r->end);
+	}
+	return rc;
+}
+
+/* out += what is in a and not in b (both normalised) */
+int ranges_without(struct ranges *out, const struct ranges *a, const struct ranges *b)
+{
+	size_t i, j = 0, k;
+	int rc = 0;
+
+	for (i = 0; !rc && i < a->n; i++) {
+		uint64_t at = a->v[i].start, end = a->v[i].end;
+
+		while (j < b->n && b->v[j].end <= at)
+			j++;
+		for (k = j; !rc && k < b->n && b->v[k].start < end; k++) {
+			rc = ranges_add(out, at, b->v[k].start);
+			at = b->v[k].end;
+		}
+		if (!rc)
+			rc = ranges_add(out, at, end);
+	}
+	return rc;
+}
+
 /* Lies start ... end - 1 in one of the (normalised) ranges? */
 bool ranges_cover(const struct ranges *r, uint64_t start, uint64_t end)
 {

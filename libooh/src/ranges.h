@@ -17,6 +17,8 @@ struct ranges {
 
 int ranges_add(struct ranges *r, uint64_t start, uint64_t end);
 void ranges_normalise(struct ranges *r);
+int ranges_join(struct ranges *out, const struct ranges *a, const struct ranges *b);
+int ranges_without(struct ranges *out, const struct ranges *a, const struct ranges *b);
 bool ranges_cover(const struct ranges *r, uint64_t start, uint64_t end);
 uint64_t ranges_pages(const struct ranges *r);
 void ranges_clear(struct ranges *r);

@@ -33,25 +33,27 @@ int runs_add(struct runs *r, uint64_t start, uint64_t end, unsigned int state)
 }
 
 /*
- * May the content of a page have changed on the way from one state to the
- * other? 0 stands for: not there.
+ * What became of a page on the way from one state to the other: RUN_DIRTY, it changed;
+ * RUN_UNTOLD, it may have; 0. The state 0 stands for: not there.
  */
-static bool changed(unsigned int old, unsigned int new)
+static unsigned int fate(unsigned int before, unsigned int now)
 {
-	if (!new || !old)
-		return new != old;
-	if (new &RUN_DIRTY)
-		return true;
-	/* A page of a file or of shared memory may have been written by somebody
-	 * else, which leaves no trace in the tracked process's page table. */
-	if (new &RUN_FILE)
-		return true;
-	/* Dropped (MADV_DONTNEED) and read again: now zeros. */
-	return (new &RUN_ZERO) && !(old & RUN_ZERO);
+	if (!now || !before)
+		return now != before ? RUN_DIRTY : 0;
+	if (now & RUN_DIRTY)
+		return RUN_DIRTY;
+	/* A private copy of a file's page was made, or dropped. */
+	if (before & now & RUN_PRESENT && (before ^ now) & RUN_FILE)
+		return RUN_DIRTY;
+	if (now & RUN_UNTOLD)
+		return RUN_UNTOLD;
+	/* Dropped (MADV_DONTNEED) and read again, so now zeros; or shared with a child. */
+	return (now & RUN_ZERO) && !(before & RUN_ZERO) ? RUN_UNTOLD : 0;
 }
 
-/* dirty += the pages that may differ between old and new */
-int runs_diff(const struct runs *old, const struct runs *new, struct ranges *dirty)
+/* Adds the pages that differ between old and new, and those that may. */
+int runs_diff(const struct runs *old, const struct runs *new, struct ranges *written,
+	      struct ranges *unknown)
 {
 	size_t i = 0, j = 0;
 	uint64_t at = 0;
@@ -59,8 +61,9 @@ int runs_diff(const struct runs *old, const struct runs *new, struct ranges *dir
 	while (i < old->n || j < new->n) {
 		const struct run *o = i < old->n ? &old->v[i] : NULL;
 		const struct run *n = j < new->n ? &new->v[j] : NULL;
-		bool in_o, in_n;
 		uint64_t end = UINT64_MAX;
+		unsigned int what;
+		bool in_o, in_n;
 		int rc;
 
 		if ((!o || o->start > at) && (!n || n->start > at))
@@ -71,8 +74,9 @@ int runs_diff(const struct runs *old, const struct runs *new, struct ranges *dir
 			end = in_o ? o->end : o->start;
 		if (n && (in_n ? n->end : n->start) < end)
 			end = in_n ? n->end : n->start;
-		if (changed(in_o ? o->state : 0, in_n ? n->state : 0)) {
-			rc = ranges_add(dirty, at, end);
+		what = fate(in_o ? o->state : 0, in_n ? n->state : 0);
+		if (what) {
+			rc = ranges_add(what == RUN_DIRTY ? written : unknown, at, end);
 			if (rc)
 				return rc;
 		}

@@ -10,9 +10,10 @@
 
 #define RUN_PRESENT (1u << 0)
 #define RUN_SWAPPED (1u << 1)
-#define RUN_FILE    (1u << 2) /* in the page cache or shared: others can write it */
+#define RUN_FILE    (1u << 2) /* of the page cache or shared, not of the process alone */
 #define RUN_ZERO    (1u << 3) /* maybe the zero page: its entry says nothing of what it replaced */
 #define RUN_DIRTY   (1u << 4)
+#define RUN_UNTOLD  (1u << 5) /* others can write it, or its entry does not say that it was */
 
 struct run {
 	uint64_t start, end;
@@ -27,7 +28,8 @@ struct runs {
 
 void runs_barrier(struct runs *r);
 int runs_add(struct runs *r, uint64_t start, uint64_t end, unsigned int state);
-int runs_diff(const struct runs *old, const struct runs *new, struct ranges *dirty);
+int runs_diff(const struct runs *old, const struct runs *new, struct ranges *written,
+	      struct ranges *unknown);
 void runs_swap(struct runs *a, struct runs *b);
 void runs_clear(struct runs *r);
 void runs_free(struct runs *r);

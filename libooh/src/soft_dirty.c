@@ -78,8 +78,8 @@ static int read_and_clear(void *arg)
 	if (fd < 0)
 		return fd;
 	for (i = 0; !rc && i < s->vmas.n; i++)
-		rc = pagemap_read(fd, s->vmas.v[i].start, s->vmas.v[i].end, DIRTY_BY_SOFT_DIRTY,
-				  s->vmas.v[i].shared ? RUN_DIRTY : 0, &s->new);
+		rc = pagemap_read(fd, s->vmas.v[i].start, s->vmas.v[i].end, DIRTY_BY_SOFT_DIRTY, 0,
+				  s->vmas.v[i].shared ? RUN_UNTOLD : 0, &s->new);
 	close(fd);
 	return rc ? rc : clear_bits(t->pid);
 }
@@ -135,7 +135,7 @@ static int soft_collect(struct ooh_tracker *t)
 	int rc = soft_round(t);
 
 	if (!rc)
-		rc = runs_diff(&s->old, &s->new, &t->out);
+		rc = runs_diff(&s->old, &s->new, &t->written, &t->unknown);
 	if (rc)
 		return rc;
 	runs_swap(&s->old, &s->new);

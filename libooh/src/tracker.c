@@ -305,9 +305,10 @@ static int give_everything(struct ooh_tracker *t, const char *why)
 	size_t i;
 	int rc = vmas_read(t->pid, &vmas);
 
-	ranges_clear(&t->out);
+	ranges_clear(&t->written);
+	ranges_clear(&t->unknown);
 	for (i = 0; !rc && i < vmas.n; i++)
-		rc = ranges_add(&t->out, vmas.v[i].start, vmas.v[i].end);
+		rc = ranges_add(&t->unknown, vmas.v[i].start, vmas.v[i].end);
 	vmas_free(&vmas);
 	t->result |= OOH_ALL_DIRTY;
 	snprintf(t->reason, sizeof(t->reason), "%s", why);
@@ -395,6 +396,37 @@ static int collect(struct ooh_tracker *t)
 	return rc;
 }
 
+static void swap(struct ranges *a, struct ranges *b)
+{
+	struct ranges t = *a;
+
+	*a = *b;
+	*b = t;
+}
+
+/* Makes what the backend found two sets without a page in common, and joins them. */
+static int put_together(struct ooh_tracker *t)
+{
+	size_t i;
+	int rc = 0;
+
+	if (t->result & OOH_ALL_DIRTY) {
+		for (i = 0; !rc && i < t->written.n; i++)
+			rc = ranges_add(&t->unknown, t->written.v[i].start, t->written.v[i].end);
+		if (rc)
+			return rc;
+		ranges_clear(&t->written);
+	}
+	ranges_normalise(&t->written);
+	ranges_normalise(&t->unknown);
+	rc = ranges_without(&t->out, &t->unknown, &t->written);
+	if (rc)
+		return rc;
+	swap(&t->out, &t->unknown);
+	ranges_clear(&t->out);
+	return ranges_join(&t->out, &t->written, &t->unknown);
+}
+
 API ssize_t ooh_collect(struct ooh_tracker *t, unsigned int flags, const struct ooh_range **ranges,
 			unsigned int *result)
 {
@@ -406,26 +438,48 @@ API ssize_t ooh_collect(struct ooh_tracker *t, unsigned int flags, const struct 
 	t->flags = flags;
 	t->result = 0;
 	t->reason[0] = '\0';
+	ranges_clear(&t->written);
+	ranges_clear(&t->unknown);
 	ranges_clear(&t->out);
 	if (result)
 		*result = 0;
 	rc = collect(t);
+	if (!rc)
+		rc = put_together(t);
 	t->lost = rc && rc != -EINTR;
 	if (rc) {
+		ranges_clear(&t->written);
+		ranges_clear(&t->unknown);
 		if (!t->reason[0])
 			/* not strerror(), which looks for a translation: see mem.h */
 			backend_why(t->reason, sizeof(t->reason), rc, "%s: %s", t->backend->name,
 				    strerrordesc_np(-rc));
 		return rc;
 	}
-	ranges_normalise(&t->out);
 	t->stats.rounds++;
 	t->stats.reported += ranges_pages(&t->out);
+	t->stats.unknown += ranges_pages(&t->unknown);
 	t->stats.all_dirty += !!(t->result & OOH_ALL_DIRTY);
 	if (result)
 		*result = t->result;
 	*ranges = t->out.v;
 	return t->out.n;
+}
+
+static ssize_t give_part(const struct ranges *part, const struct ooh_range **ranges)
+{
+	*ranges = part->v;
+	return part->n;
+}
+
+API ssize_t ooh_written(const struct ooh_tracker *t, const struct ooh_range **ranges)
+{
+	return t && ranges ? give_part(&t->written, ranges) : -EINVAL;
+}
+
+API ssize_t ooh_unknown(const struct ooh_tracker *t, const struct ooh_range **ranges)
+{
+	return t && ranges ? give_part(&t->unknown, ranges) : -EINVAL;
 }
 
 /*
@@ -471,6 +525,8 @@ API void ooh_close(struct ooh_tracker *t)
 		t->backend->detach(t);
 	own_close(&t->epoll);
 	own_close(&t->pidfd);
+	ranges_free(&t->written);
+	ranges_free(&t->unknown);
 	ranges_free(&t->out);
 	free(t);
 }
@@ -495,9 +551,10 @@ API int ooh_stats(struct ooh_tracker *t, struct ooh_tracker_stats *stats, size_t
 	own = t->stats;
 	if (t->priv && t->backend->stats && intact(t))
 		rc = t->backend->stats(t, &own);
-	/* These three count what the caller was given, over every re-attach. */
+	/* These count what the caller was given, over every re-attach. */
 	own.rounds = t->stats.rounds;
 	own.reported = t->stats.reported;
+	own.unknown = t->stats.unknown;
 	own.all_dirty = t->stats.all_dirty;
 	give_sized(stats, size, &own, sizeof(own));
 	return rc;

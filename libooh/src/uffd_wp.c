@@ -5,8 +5,8 @@
  *
  * The thread notes nothing: whether a page is protected is in its entry, and
  * "not protected" also covers pages that no fault told of (a page that was
- * dropped and filled anew). What cannot be watched this way (files, shared
- * memory) counts as written always.
+ * dropped and filled anew). Of what cannot be watched this way (files, shared
+ * memory) it cannot be told.
  */
 #include <errno.h>
 #include <poll.h>
@@ -125,10 +125,10 @@ static void wp_free(struct wp *w)
 	free(w);
 }
 
-static int read_pages(struct wp *w, const struct vma *vma, unsigned int always)
+static int read_pages(struct wp *w, const struct vma *vma, unsigned int ignore, unsigned int always)
 {
-	return pagemap_read(w->pagemap.fd, vma->start, vma->end, DIRTY_BY_NO_UFFD_WP, always,
-			    &w->new);
+	return pagemap_read(w->pagemap.fd, vma->start, vma->end, DIRTY_BY_NO_UFFD_WP, ignore,
+			    always, &w->new);
 }
 
 /* A mapping not seen before, or replaced: protect first, then say what is there. */
@@ -140,9 +140,10 @@ static int new_vma(struct wp *w, const struct vma *vma)
 		rc = uffd_protect(w->uffd.fd, vma->start, vma->end, true);
 	if (rc == -ESRCH || rc == -ENOMEM)
 		return rc;
-	if (!rc)
-		rc = ranges_add(&w->next_ours, vma->start, vma->end);
-	return rc == -ENOMEM ? rc : read_pages(w, vma, RUN_DIRTY);
+	if (rc)
+		return read_pages(w, vma, RUN_DIRTY, RUN_UNTOLD);
+	rc = ranges_add(&w->next_ours, vma->start, vma->end);
+	return rc ? rc : read_pages(w, vma, 0, RUN_DIRTY);
 }
 
 /*
@@ -157,10 +158,10 @@ static int wp_vma(struct wp *w, const struct vma *vma)
 
 	runs_barrier(&w->new);
 	if (!vma_protectable(vma))
-		return read_pages(w, vma, RUN_DIRTY);
+		return read_pages(w, vma, RUN_DIRTY, RUN_UNTOLD);
 	if (!ranges_cover(&w->ours, vma->start, vma->end))
 		return new_vma(w, vma);
-	rc = read_pages(w, vma, 0);
+	rc = read_pages(w, vma, 0, 0);
 	for (i = from; !rc && i < w->new.n; i++)
 		if (w->new.v[i].state & RUN_DIRTY)
 			rc = uffd_protect(w->uffd.fd, w->new.v[i].start, w->new.v[i].end, true);
@@ -234,7 +235,7 @@ static int wp_collect(struct ooh_tracker *t)
 	int rc = wp_all(t);
 
 	if (!rc)
-		rc = runs_diff(&w->old, &w->new, &t->out);
+		rc = runs_diff(&w->old, &w->new, &t->written, &t->unknown);
 	if (rc)
 		return rc;
 	runs_swap(&w->old, &w->new);

@@ -1,12 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A tracker on the end of two pipes: tell PID BACKEND; for each line on standard
- * input collects and prints "FLAGS START-END ..." on one line.
+ * input collects and prints "FLAGS RANGES | RANGES | RANGES" on one line: all of them, what was
+ * written, and of what that cannot be told.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <ooh.h>
+
+static uint64_t put(const struct ooh_range *r, ssize_t n)
+{
+	uint64_t pages = 0;
+	ssize_t i;
+
+	for (i = 0; i < n; i++) {
+		printf(" %llx-%llx", (unsigned long long)r[i].start, (unsigned long long)r[i].end);
+		pages += (r[i].end - r[i].start) / 4096;
+	}
+	return pages;
+}
 
 int main(int argc, char **argv)
 {
@@ -15,8 +28,8 @@ int main(int argc, char **argv)
 	struct ooh_tracker_stats stats;
 	const struct ooh_range *r;
 	unsigned int flags;
-	unsigned long rounds = 0;
-	ssize_t i, n;
+	unsigned long rounds = 0, unknown = 0;
+	ssize_t n;
 	int rc;
 
 	if (argc < 3)
@@ -35,13 +48,18 @@ int main(int argc, char **argv)
 		else
 			printf("%u", flags);
 		rounds += n >= 0;
-		for (i = 0; i < n; i++)
-			printf(" %llx-%llx", (unsigned long long)r[i].start,
-			       (unsigned long long)r[i].end);
+		put(r, n);
+		n = ooh_written(t, &r);
+		fputs(" |", stdout);
+		put(r, n);
+		n = ooh_unknown(t, &r);
+		fputs(" |", stdout);
+		unknown += put(r, n);
 		putchar('\n');
 		fflush(stdout);
 	}
-	rc = ooh_stats(t, &stats, sizeof(stats)) || stats.rounds != rounds;
+	rc = ooh_stats(t, &stats, sizeof(stats)) || stats.rounds != rounds ||
+	     stats.unknown != unknown;
 	ooh_close(t);
 	return rc;
 }

@@ -45,13 +45,24 @@ class Talk:
         self.p.stdout.close()
 
 
-def parse(line):
-    flags, *ranges = line.split()
-    pages = set()
-    spans = [tuple(int(x, 16) for x in r.split("-")) for r in ranges]
+def spans_of(words):
+    spans = [tuple(int(x, 16) for x in r.split("-")) for r in words]
     assert spans == sorted(spans)
     assert all(a[1] < b[0] for a, b in zip(spans, spans[1:]))
-    return int(flags), spans, pages
+    return spans
+
+
+def pages_of(spans):
+    return {at for s, e in spans for at in range(s, e, 4096)}
+
+
+def parse(line):
+    """The flags, and three sets of ranges: all, written, not known. The last two make up the first."""
+    flags, *words = line.split(" ")
+    all_, written, unknown = (spans_of(part.split()) for part in " ".join(words).split("|"))
+    assert not pages_of(written) & pages_of(unknown)
+    assert pages_of(written) | pages_of(unknown) == pages_of(all_)
+    return int(flags), all_, written, unknown
 
 
 def hit(spans, page):
@@ -67,10 +78,10 @@ def test_both_directions(bin_, backend):
             assert tell.first == backend
             for wanted in ([3, 4, 50], [], [63], [3], [0, 1, 2, 3, 62], []):
                 assert pages.say(" ".join(map(str, wanted))) == "done"
-                flags, spans, _ = parse(tell.say("collect"))
+                flags, spans, written, _ = parse(tell.say("collect"))
                 assert flags == 0
-                got = [n for n in range(64) if hit(spans, base + n * 4096)]
-                assert got == wanted
+                for found in (spans, written):
+                    assert [n for n in range(64) if hit(found, base + n * 4096)] == wanted
 
 
 @pytest.mark.parametrize("backend", NATIVE)
@@ -79,12 +90,34 @@ def test_exec_is_all_dirty(bin_, backend):
     with Talk(bin_ / "pages") as pages:
         with Talk(bin_ / "tell", str(pages.p.pid), backend) as tell:
             base = int(pages.say("exec"), 16)
-            flags, spans, _ = parse(tell.say("collect"))
-            assert flags == 1 and all(hit(spans, base + n * 4096) for n in range(64))
+            flags, _, written, unknown = parse(tell.say("collect"))
+            assert flags == 1 and not written
+            assert all(hit(unknown, base + n * 4096) for n in range(64))
             pages.say("7")
-            flags, spans, _ = parse(tell.say("collect"))
+            flags, spans, _, _ = parse(tell.say("collect"))
             assert flags == 0
             assert [n for n in range(64) if hit(spans, base + n * 4096)] == [7]
+
+
+def mappings(pid):
+    """(start, end, permissions, name) of each"""
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        span, perms, _, _, _, *name = line.split(None, 5)
+        yield (*(int(x, 16) for x in span.split("-")), perms, *(name or [""]))
+
+
+@pytest.mark.parametrize("backend", NATIVE)
+def test_an_idle_process_has_written_nothing(bin_, backend):
+    """What cannot be told is of files, of shared memory or of the kernel, and stands apart."""
+    need(backend)
+    with Talk(bin_ / "pages") as pages:
+        with Talk(bin_ / "tell", str(pages.p.pid), backend) as tell:
+            tell.say("collect")
+            _, spans, written, unknown = parse(tell.say("collect"))
+            assert not written and unknown == spans != []
+            shared = [(s, e) for s, e, perms, name in mappings(pages.p.pid)
+                      if name.startswith(("/", "[vdso")) or perms[3] == "s"]
+            assert all(any(s <= at < e for s, e in shared) for at in pages_of(unknown))
 
 
 @pytest.mark.parametrize("backend", NATIVE)
