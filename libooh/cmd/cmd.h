@@ -71,6 +71,7 @@ int print_json(json_t *root);
 json_t *json_address(uint64_t address);
 const char *clock_time(char buf[static 16]);
 json_t *json_time(void);
+uint64_t count_pages(const struct ooh_range *r, ssize_t n);
 uint64_t ticks(void);
 uint64_t now_ns(void);
 

@@ -81,14 +81,14 @@ int heat_round(struct heat *h, const struct vmas *vmas, const struct ooh_range *
 					break;
 			}
 			if (old < h->n && h->v[old].start == at)
-				was = h->v[old].dirty;
+				was = h->v[old].written;
 			was = was * (1 - weight) + pages * weight;
 			if (was >= TOO_COLD) {
 				rc = grow(h, new + 1);
 				if (rc)
 					return rc;
 				h->next[new ++] =
-					(struct hot){ .start = at, .end = stop, .dirty = was };
+					(struct hot){ .start = at, .end = stop, .written = was };
 			}
 			at = stop;
 		}
@@ -102,15 +102,15 @@ int heat_round(struct heat *h, const struct vmas *vmas, const struct ooh_range *
 
 static int level(const struct hot *x)
 {
-	return LEVELS * x->dirty / ((x->end - x->start) / PAGE) + 0.5;
+	return LEVELS * x->written / ((x->end - x->start) / PAGE) + 0.5;
 }
 
 static int hotter(const void *a, const void *b)
 {
 	const struct hot *x = a, *y = b;
 
-	if (x->dirty != y->dirty)
-		return x->dirty < y->dirty ? 1 : -1;
+	if (x->written != y->written)
+		return x->written < y->written ? 1 : -1;
 	return x->start < y->start ? -1 : 1;
 }
 
@@ -136,13 +136,13 @@ size_t heat_hottest(const struct heat *h, const struct vmas *vmas, struct hot *o
 		if (n && all[n - 1].name == x.name && all[n - 1].end == x.start &&
 		    level(&all[n - 1]) == level(&x)) {
 			all[n - 1].end = x.end;
-			all[n - 1].dirty += x.dirty;
+			all[n - 1].written += x.written;
 			continue;
 		}
 		all[n++] = x;
 	}
 	qsort(all, n, sizeof(*all), hotter);
-	while (n && all[n - 1].dirty < COLD)
+	while (n && all[n - 1].written < COLD)
 		n--;
 	if (n > len)
 		n = len;

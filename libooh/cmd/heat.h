@@ -13,7 +13,7 @@
 
 struct hot {
 	uint64_t start, end;
-	double dirty;	  /* pages a round: half of it from the last one, a quarter ... */
+	double written;	  /* pages a round: half of it from the last one, a quarter ... */
 	const char *name; /* of the mapping; set by heat_hottest() */
 };
 

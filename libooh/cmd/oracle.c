@@ -643,7 +643,8 @@ static int look_late(struct oracle *o, const struct note *n)
 	return rc > 0 && !known ? 0 : rc;
 }
 
-static uint64_t told_and_there(const struct oracle *o)
+/* How many of the pages that were there at the look are in the ranges? */
+uint64_t oracle_there(const struct oracle *o, const struct ooh_range *ranges, size_t n)
 {
 	uint64_t count = 0;
 	size_t i, j;
@@ -651,7 +652,7 @@ static uint64_t told_and_there(const struct oracle *o)
 	for (i = 0; i < o->size; i++)
 		for (j = 0; o->table[i] && j < CHUNK_PAGES; j++)
 			if (seen(o->table[i], j))
-				count += reported(o->ranges, o->nranges,
+				count += reported(ranges, n,
 						  (o->table[i]->number * CHUNK_PAGES + j) * PAGE);
 	return count;
 }
@@ -717,7 +718,7 @@ int oracle_judge(struct oracle *o, const struct ooh_range *ranges, size_t n,
 		rc = reread(o);
 	out->mapped = o->mapped;
 	out->unreadable = o->unreadable;
-	out->extra = told_and_there(o);
+	out->extra = oracle_there(o, ranges, n);
 	out->reported += out->extra;
 	out->extra -= there;
 	o->nnotes = 0;

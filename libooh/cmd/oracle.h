@@ -28,6 +28,7 @@ int oracle_copy(struct oracle *o);
 int oracle_look(struct oracle *o);
 int oracle_judge(struct oracle *o, const struct ooh_range *ranges, size_t n,
 		 struct oracle_round *out, oracle_missed_fn *missed, void *arg);
+uint64_t oracle_there(const struct oracle *o, const struct ooh_range *ranges, size_t n);
 void oracle_free(struct oracle *o);
 
 #endif

@@ -72,6 +72,15 @@ json_t *json_time(void)
 	return json_sprintf("%s.%03ldZ", buf, t.tv_nsec / 1000000);
 }
 
+uint64_t count_pages(const struct ooh_range *r, ssize_t n)
+{
+	uint64_t pages = 0;
+
+	while (n-- > 0)
+		pages += (r[n].end - r[n].start) / 4096;
+	return pages;
+}
+
 uint64_t ticks(void)
 {
 	return __rdtsc();

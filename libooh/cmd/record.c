@@ -8,20 +8,17 @@
 
 struct totals {
 	long rounds;
-	uint64_t pages, all_dirty;
+	uint64_t written, unknown, all_dirty;
 };
 
-static uint64_t count_pages(const struct ooh_range *r, ssize_t n)
-{
-	uint64_t pages = 0;
+struct round {
+	const struct ooh_range *written, *unknown;
+	ssize_t nwritten, nunknown;
+	uint64_t pages_written, pages_unknown;
+	bool all_dirty;
+};
 
-	while (n-- > 0)
-		pages += (r[n].end - r[n].start) / 4096;
-	return pages;
-}
-
-static json_t *round_json(long round, const struct ooh_range *r, ssize_t n, unsigned int result,
-			  const char *reason)
+static json_t *ranges_json(const struct ooh_range *r, ssize_t n)
 {
 	json_t *ranges = json_array();
 	ssize_t i;
@@ -30,42 +27,76 @@ static json_t *round_json(long round, const struct ooh_range *r, ssize_t n, unsi
 		json_array_append_new(ranges,
 				      json_pack("{s:o, s:o}", "start", json_address(r[i].start),
 						"end", json_address(r[i].end)));
-	return json_pack("{s:I, s:o, s:I, s:b, s:s, s:o}", "round", (json_int_t)round, "time",
-			 json_time(), "pages", (json_int_t)count_pages(r, n), "all_dirty",
-			 !!(result & OOH_ALL_DIRTY), "reason", reason, "ranges", ranges);
+	return ranges;
 }
 
-static int one_round(struct ooh_tracker *tracker, json_t *rounds, struct totals *sum)
+/* A line, so that a reader need not wait for the end, nor keep what came before. */
+static void put_json(const struct target *t, struct ooh_tracker *tracker, const char *choice,
+		     long round, const struct round *r)
 {
-	const struct ooh_range *r;
-	unsigned int result;
-	ssize_t n = ooh_collect(tracker, 0, &r, &result), i;
+	json_t *root =
+		json_pack("{s:I, s:o, s:i, s:s, s:s, s:I, s:I, s:b, s:s, s:o, s:o}", "round",
+			  (json_int_t)round, "time", json_time(), "pid", t->pid, "backend",
+			  ooh_backend_name(tracker), "choice", choice, "written",
+			  (json_int_t)r->pages_written, "unknown", (json_int_t)r->pages_unknown,
+			  "all_dirty", r->all_dirty, "reason", ooh_reason(tracker), "ranges",
+			  ranges_json(r->written, r->nwritten), "unknown_ranges",
+			  ranges_json(r->unknown, r->nunknown));
+
+	json_dumpf(root, stdout, JSON_PRESERVE_ORDER);
+	putchar('\n');
+	json_decref(root);
+}
+
+static void put_text(struct ooh_tracker *tracker, long round, const struct round *r)
+{
 	char clock[16];
+	ssize_t i;
+
+	printf("round %ld: %" PRIu64 " pages written in %zd ranges", round, r->pages_written,
+	       r->nwritten);
+	if (r->all_dirty)
+		printf(", not known of everything mapped (%" PRIu64 " pages) at %s: %s",
+		       r->pages_unknown, clock_time(clock), ooh_reason(tracker));
+	else if (r->pages_unknown)
+		printf(", not known of %" PRIu64 " pages of files or shared memory",
+		       r->pages_unknown);
+	putchar('\n');
+	for (i = 0; i < r->nwritten; i++)
+		printf("  %" PRIx64 "-%" PRIx64 " %" PRIu64 "\n", (uint64_t)r->written[i].start,
+		       (uint64_t)r->written[i].end, count_pages(&r->written[i], 1));
+}
+
+static int one_round(struct target *t, struct ooh_tracker *tracker, const struct options *o,
+		     const char *choice, struct totals *sum)
+{
+	const struct ooh_range *all;
+	unsigned int result;
+	ssize_t n = ooh_collect(tracker, 0, &all, &result);
+	struct round r = { 0 };
 
 	if (n < 0)
 		return n;
+	r.all_dirty = result & OOH_ALL_DIRTY;
+	r.nwritten = ooh_written(tracker, &r.written);
+	r.nunknown = ooh_unknown(tracker, &r.unknown);
+	r.pages_written = count_pages(r.written, r.nwritten);
+	r.pages_unknown = count_pages(r.unknown, r.nunknown);
 	sum->rounds++;
-	sum->pages += count_pages(r, n);
-	sum->all_dirty += !!(result & OOH_ALL_DIRTY);
-	if (rounds) {
-		json_array_append_new(rounds,
-				      round_json(sum->rounds, r, n, result, ooh_reason(tracker)));
-		return 0;
-	}
-	printf("round %ld: %" PRIu64 " pages in %zd ranges", sum->rounds, count_pages(r, n), n);
-	if (result & OOH_ALL_DIRTY)
-		printf(", everything mapped at %s: %s", clock_time(clock), ooh_reason(tracker));
-	putchar('\n');
-	for (i = 0; i < n; i++)
-		printf("  %" PRIx64 "-%" PRIx64 " %" PRIu64 "\n", (uint64_t)r[i].start,
-		       (uint64_t)r[i].end, (uint64_t)(r[i].end - r[i].start) / 4096);
+	sum->written += r.pages_written;
+	sum->unknown += r.pages_unknown;
+	sum->all_dirty += r.all_dirty;
+	if (o->json)
+		put_json(t, tracker, choice, sum->rounds, &r);
+	else
+		put_text(tracker, sum->rounds, &r);
 	/* A reader that went away (a closed pipe) ends the recording. */
 	return fflush(stdout) ? -EPIPE : 0;
 }
 
 /* Until the rounds are done (then true) or something ends it */
 static bool rounds_loop(struct target *t, struct ooh_tracker *tracker, const struct options *o,
-			json_t *rounds, struct totals *sum, int *rc)
+			const char *choice, struct totals *sum, int *rc)
 {
 	*rc = 0;
 	for (;;) {
@@ -77,7 +108,7 @@ static bool rounds_loop(struct target *t, struct ooh_tracker *tracker, const str
 		case WAKE_INTERVAL:
 			break;
 		}
-		*rc = one_round(tracker, rounds, sum);
+		*rc = one_round(t, tracker, o, choice, sum);
 		if (*rc == -EINTR) {
 			*rc = 0;
 			continue;
@@ -93,7 +124,6 @@ static bool rounds_loop(struct target *t, struct ooh_tracker *tracker, const str
 
 int cmd_record(const struct options *o)
 {
-	json_t *rounds = NULL;
 	struct totals sum = { 0 };
 	struct ooh_tracker *tracker;
 	char reason[OOH_REASON_LEN] = "", name[32];
@@ -115,11 +145,9 @@ int cmd_record(const struct options *o)
 	}
 	target_release(&t);
 	snprintf(name, sizeof(name), "%s", ooh_backend_name(tracker));
-	if (o->json)
-		rounds = json_array();
-	else
+	if (!o->json)
 		printf("tracking process %d (%s)\n", t.pid, reason);
-	finished = rounds_loop(&t, tracker, o, rounds, &sum, &rc);
+	finished = rounds_loop(&t, tracker, o, reason, &sum, &rc);
 	if (rc) {
 		say("round %ld: %s", sum.rounds + 1,
 		    rc == -EPIPE ? strerror(EPIPE) : ooh_reason(tracker));
@@ -129,16 +157,14 @@ int cmd_record(const struct options *o)
 	rc = target_close(&t, finished);
 	if (!status)
 		status = rc;
-	if (!o->json) {
-		printf("%ld rounds, %" PRIu64 " pages with %s", sum.rounds, sum.pages, name);
-		if (sum.all_dirty)
-			printf("; everything mapped in %" PRIu64 " of them", sum.all_dirty);
-		putchar('\n');
+	if (o->json)
 		return status;
-	}
-	rc = print_json(json_pack("{s:s, s:s, s:i, s:o, s:{s:I, s:I, s:I}}", "backend", name,
-				  "reason", reason, "pid", t.pid, "rounds", rounds, "total",
-				  "rounds", (json_int_t)sum.rounds, "pages", (json_int_t)sum.pages,
-				  "all_dirty", (json_int_t)sum.all_dirty));
-	return status ? status : rc;
+	printf("%ld rounds, %" PRIu64 " pages written", sum.rounds, sum.written);
+	if (sum.unknown)
+		printf(", not known of %" PRIu64, sum.unknown);
+	printf(", with %s", name);
+	if (sum.all_dirty)
+		printf("; everything mapped in %" PRIu64 " of them", sum.all_dirty);
+	putchar('\n');
+	return status;
 }

@@ -95,7 +95,7 @@ void top_summary(const struct top *top, char *line, int width)
 
 static int command_width(int width)
 {
-	int w = width - 66;
+	int w = width - 72;
 
 	return w < 8 ? 8 : w > 15 ? 15 : w;
 }
@@ -103,9 +103,10 @@ static int command_width(int width)
 void proc_head(char *line, int width)
 {
 	cut(line, width, "%7s %-*s", "PID", command_width(width), "COMMAND");
-	if (column(line, width, " %7s", "MB/s") && column(line, width, " %7s", "DIRTY") &&
-	    column(line, width, " %6s", "SHARE") && column(line, width, " %6s", "MAPPED") &&
-	    column(line, width, " %7s", "COLLECT") && column(line, width, " %6s", "ROUND"))
+	if (column(line, width, " %6s", "MB/s") && column(line, width, " %7s", "WRITTEN") &&
+	    column(line, width, " %6s", "SHARE") && column(line, width, " %7s", "UNKNOWN") &&
+	    column(line, width, " %6s", "MAPPED") && column(line, width, " %7s", "COLLECT") &&
+	    column(line, width, " %5s", "ROUND"))
 		column(line, width, " %s", "BACKEND");
 }
 
@@ -124,12 +125,13 @@ void proc_row(const struct proc *p, char *line, int width)
 		cut(line, width, "%7d %-*.*s error: %s", p->t.pid, w, w, p->command, p->error);
 		return;
 	}
-	if (column(line, width, " %7.1f", proc_rate(p) / 1e6) &&
-	    column(line, width, " %7" PRIu64, p->dirty) &&
+	if (column(line, width, " %6.1f", proc_rate(p) / 1e6) &&
+	    column(line, width, " %7" PRIu64, p->written) &&
 	    column(line, width, " %5.1f%%", 100 * proc_share(p)) &&
+	    column(line, width, " %7" PRIu64, p->unknown) &&
 	    column(line, width, " %6s", bytes_text(text, p->mapped * 4096.0)) &&
 	    column(line, width, " %7s", time_text(text, p->collect_ns)) &&
-	    column(line, width, " %6ld", p->rounds))
+	    column(line, width, " %5ld", p->rounds))
 		column(line, width, " %s", ooh_backend_name(p->tracker));
 }
 
@@ -156,7 +158,7 @@ static bool with_range(int width)
 void hot_head(char *line, int width)
 {
 	line[0] = '\0';
-	if (column(line, width, "%7s %6s %-*s %6s", "DIRTY", "SHARE", BAR, "", "SIZE") &&
+	if (column(line, width, "%7s %6s %-*s %6s", "WRITTEN", "SHARE", BAR, "", "SIZE") &&
 	    with_range(width))
 		column(line, width, " %-25s", "RANGE");
 	column(line, width, " MAPPING");
@@ -164,7 +166,7 @@ void hot_head(char *line, int width)
 
 void hot_row(const struct hot *x, char *line, int width)
 {
-	double share = x->dirty * 4096 / (x->end - x->start);
+	double share = x->written * 4096 / (x->end - x->start);
 	int bar = share * BAR + 0.5, left;
 	char size[16], name[96];
 
@@ -175,7 +177,7 @@ void hot_row(const struct hot *x, char *line, int width)
 		bar = BAR;
 	if (!bar)
 		bar = 1;
-	if (column(line, width, "%7.0f %5.1f%% %-*.*s %6s", x->dirty, 100 * share, BAR, bar,
+	if (column(line, width, "%7.0f %5.1f%% %-*.*s %6s", x->written, 100 * share, BAR, bar,
 		   "##########", bytes_text(size, x->end - x->start)) &&
 	    with_range(width))
 		column(line, width, " %012" PRIx64 "-%012" PRIx64, x->start, x->end);

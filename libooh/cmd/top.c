@@ -14,13 +14,13 @@
 
 double proc_rate(const struct proc *p)
 {
-	return !p->ended && !p->error[0] && p->seconds > 0 ? p->dirty * 4096 / p->seconds : 0;
+	return !p->ended && !p->error[0] && p->seconds > 0 ? p->written * 4096 / p->seconds : 0;
 }
 
 double proc_share(const struct proc *p)
 {
 	/* pages that vanished were written, but are not mapped */
-	return p->mapped > p->dirty ? (double)p->dirty / p->mapped : p->mapped ? 1 : 0;
+	return p->mapped > p->written ? (double)p->written / p->mapped : p->mapped ? 1 : 0;
 }
 
 static enum sort sort_by;
@@ -104,7 +104,7 @@ static void note_all_dirty(struct proc *p)
 static void note_end(struct proc *p)
 {
 	p->ended = true;
-	p->dirty = 0;
+	p->written = p->unknown = 0;
 	p->error[0] = '\0';
 }
 
@@ -113,7 +113,7 @@ static void collect(struct proc *p)
 	const struct ooh_range *r;
 	unsigned int result;
 	uint64_t began = now_ns();
-	ssize_t n = ooh_collect(p->tracker, 0, &r, &result), i;
+	ssize_t n = ooh_collect(p->tracker, 0, &r, &result);
 	uint64_t now = now_ns();
 
 	if (n == -ESRCH && target_sleep(&p->t, 1000) == WAKE_ENDED) {
@@ -132,11 +132,13 @@ static void collect(struct proc *p)
 	p->all_dirty_now = result & OOH_ALL_DIRTY;
 	if (p->all_dirty_now)
 		note_all_dirty(p);
-	for (i = 0, p->dirty = 0; i < n; i++)
-		p->dirty += (r[i].end - r[i].start) / 4096;
+	n = ooh_unknown(p->tracker, &r);
+	p->unknown = count_pages(r, n);
+	n = ooh_written(p->tracker, &r);
+	p->written = count_pages(r, n);
 	read_command(p);
 	p->mapped = mapped_pages(p);
-	/* everything tells nothing of where it is hot */
+	/* Pages that cannot be told say nothing of where it is hot. */
 	if (!vmas_read(p->t.pid, &p->vmas) && !p->all_dirty_now)
 		heat_round(&p->heat, &p->vmas, r, n);
 }
@@ -216,8 +218,8 @@ static json_t *json_hot(const struct proc *p)
 		printable(name, sizeof(name), hot[i].name);
 		json_array_append_new(list, json_pack("{s:o, s:o, s:f, s:s}", "start",
 						      json_address(hot[i].start), "end",
-						      json_address(hot[i].end), "dirty",
-						      hot[i].dirty, "mapping", name));
+						      json_address(hot[i].end), "written",
+						      hot[i].written, "mapping", name));
 	}
 	return list;
 }
@@ -229,14 +231,14 @@ static json_t *json_proc(const struct proc *p)
 	if (p->all_dirty)
 		last = json_pack("{s:I, s:I, s:s}", "round", (json_int_t)p->all_dirty_round, "time",
 				 (json_int_t)p->all_dirty_time, "reason", p->all_dirty_reason);
-	return json_pack("{s:i, s:s, s:s, s:b, s:s, s:I, s:I, s:I, s:f, s:I, s:b, s:I, s:o, s:o}",
-			 "pid", p->t.pid, "command", p->command, "backend",
-			 ooh_backend_name(p->tracker), "ended", p->ended, "error", p->error,
-			 "rounds", (json_int_t)p->rounds, "mapped", (json_int_t)p->mapped, "dirty",
-			 (json_int_t)p->dirty, "bytes_per_second", proc_rate(p), "collect_ns",
-			 (json_int_t)p->collect_ns, "all_dirty", p->all_dirty_now,
-			 "all_dirty_rounds", (json_int_t)p->all_dirty, "last_all_dirty", last,
-			 "hot", json_hot(p));
+	return json_pack(
+		"{s:i, s:s, s:s, s:b, s:s, s:I, s:I, s:I, s:I, s:f, s:I, s:b, s:I, s:o, s:o}",
+		"pid", p->t.pid, "command", p->command, "backend", ooh_backend_name(p->tracker),
+		"ended", p->ended, "error", p->error, "rounds", (json_int_t)p->rounds, "mapped",
+		(json_int_t)p->mapped, "written", (json_int_t)p->written, "unknown",
+		(json_int_t)p->unknown, "bytes_per_second", proc_rate(p), "collect_ns",
+		(json_int_t)p->collect_ns, "all_dirty", p->all_dirty_now, "all_dirty_rounds",
+		(json_int_t)p->all_dirty, "last_all_dirty", last, "hot", json_hot(p));
 }
 
 static void put_json(const struct top *top)

@@ -19,7 +19,7 @@ struct proc {
 	uint64_t since;		     /* when the round began, ns */
 
 	/* of the last round */
-	uint64_t mapped, dirty; /* pages */
+	uint64_t mapped, written, unknown; /* pages */
 	double seconds;
 	uint64_t collect_ns;
 	bool all_dirty_now;

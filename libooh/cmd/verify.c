@@ -9,6 +9,11 @@
 
 #define SHOW_MISSED 10
 
+/* Of the pages that are there */
+struct parts {
+	uint64_t written, unknown;
+};
+
 struct verify {
 	const struct options *o;
 	struct target t;
@@ -17,6 +22,7 @@ struct verify {
 	char backend[32];
 	char reason[OOH_REASON_LEN];
 	struct oracle_round sum;
+	struct parts sum_parts;
 	uint64_t sum_ticks;
 	long all_dirty;
 	long rounds, asked; /* asked: which round the next miss belongs to */
@@ -62,8 +68,8 @@ static int collect(struct verify *v, const struct ooh_range **r, size_t *n, unsi
 	return 0;
 }
 
-static void put_round(struct verify *v, const struct oracle_round *r, unsigned int result,
-		      const char *why, const struct cost *cost)
+static void put_round(struct verify *v, const struct oracle_round *r, const struct parts *p,
+		      unsigned int result, const char *why, const struct cost *cost)
 {
 	char clock[16];
 
@@ -73,33 +79,55 @@ static void put_round(struct verify *v, const struct oracle_round *r, unsigned i
 	v->sum.reported += r->reported;
 	v->sum.missed += r->missed;
 	v->sum.extra += r->extra;
+	v->sum_parts.written += p->written;
+	v->sum_parts.unknown += p->unknown;
 	v->sum_ticks += cost->ticks;
 	v->all_dirty += !!(result & OOH_ALL_DIRTY);
 	if (v->json_rounds) {
 		json_array_append_new(
 			v->json_rounds,
-			json_pack("{s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s}",
-				  "round", (json_int_t)v->rounds, "time", json_time(), "mapped",
-				  (json_int_t)r->mapped, "changed", (json_int_t)r->changed,
-				  "reported", (json_int_t)r->reported, "missed",
-				  (json_int_t)r->missed, "extra", (json_int_t)r->extra,
-				  "collect_ticks", (json_int_t)cost->ticks, "collect_ns",
-				  (json_int_t)cost->ns, "all_dirty", !!(result & OOH_ALL_DIRTY),
-				  "reason", why));
+			json_pack(
+				"{s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s}",
+				"round", (json_int_t)v->rounds, "time", json_time(), "mapped",
+				(json_int_t)r->mapped, "changed", (json_int_t)r->changed,
+				"reported", (json_int_t)r->reported, "written",
+				(json_int_t)p->written, "unknown", (json_int_t)p->unknown, "missed",
+				(json_int_t)r->missed, "extra", (json_int_t)r->extra,
+				"collect_ticks", (json_int_t)cost->ticks, "collect_ns",
+				(json_int_t)cost->ns, "all_dirty", !!(result & OOH_ALL_DIRTY),
+				"reason", why));
 		return;
 	}
-	printf("%5ld %9" PRIu64 " %9" PRIu64 " %9" PRIu64 " %9" PRIu64 " %9" PRIu64 " %11" PRIu64,
-	       v->rounds, r->mapped, r->changed, r->reported, r->missed, r->extra, cost->ns / 1000);
+	printf("%5ld %9" PRIu64 " %9" PRIu64 " %9" PRIu64 " %9" PRIu64 " %9" PRIu64 " %9" PRIu64
+	       " %11" PRIu64,
+	       v->rounds, r->mapped, r->changed, p->written, p->unknown, r->missed, r->extra,
+	       cost->ns / 1000);
 	if (result & OOH_ALL_DIRTY)
 		printf("  everything, at %s: %s", clock_time(clock), why);
 	putchar('\n');
 	fflush(stdout);
 }
 
+static struct parts count_parts(const struct verify *v)
+{
+	const struct ooh_range *r;
+	struct parts parts = { 0 };
+	ssize_t n;
+
+	if (!v->tracker)
+		return parts;
+	n = ooh_written(v->tracker, &r);
+	parts.written = oracle_there(v->oracle, r, n);
+	n = ooh_unknown(v->tracker, &r);
+	parts.unknown = oracle_there(v->oracle, r, n);
+	return parts;
+}
+
 /* The process is held: no write of its own comes between the look and the collect. */
 static int judge_round(struct verify *v)
 {
 	const struct ooh_range *r;
+	struct parts parts;
 	struct oracle_round out;
 	struct cost cost;
 	char why[OOH_REASON_LEN] = "";
@@ -114,6 +142,7 @@ static int judge_round(struct verify *v)
 		return rc;
 	if (v->tracker)
 		snprintf(why, sizeof(why), "%s", ooh_reason(v->tracker));
+	parts = count_parts(v);
 	v->asked = v->rounds + 1;
 	rc = oracle_judge(v->oracle, r, n, &out, on_missed, v);
 	if (rc)
@@ -122,7 +151,7 @@ static int judge_round(struct verify *v)
 		out.missed = 0;
 	target_release(&v->t);
 	v->rounds++;
-	put_round(v, &out, result, why, &cost);
+	put_round(v, &out, &parts, result, why, &cost);
 	return 0;
 }
 
@@ -212,20 +241,23 @@ static int put_total(struct verify *v)
 		if (v->all_dirty)
 			printf("everything was reported in %ld of %ld rounds\n", v->all_dirty,
 			       v->rounds);
-		printf("total %9s %9" PRIu64 " %9" PRIu64 " %9" PRIu64 " %9" PRIu64 "\n", "",
-		       s->changed, s->reported, s->missed, s->extra);
+		printf("total %9s %9" PRIu64 " %9" PRIu64 " %9" PRIu64 " %9" PRIu64 " %9" PRIu64
+		       "\n",
+		       "", s->changed, v->sum_parts.written, v->sum_parts.unknown, s->missed,
+		       s->extra);
 		put_missed(v);
 		json_decref(v->json_missed);
 		return ST_OK;
 	}
-	return print_json(
-		json_pack("{s:s, s:s, s:i, s:o, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:o}",
-			  "backend", v->backend, "reason", v->reason, "pid", v->t.pid, "rounds",
-			  v->json_rounds, "total", "changed", (json_int_t)s->changed, "reported",
-			  (json_int_t)s->reported, "missed", (json_int_t)s->missed, "extra",
-			  (json_int_t)s->extra, "unreadable", (json_int_t)s->unreadable,
-			  "all_dirty", (json_int_t)v->all_dirty, "collect_ticks",
-			  (json_int_t)v->sum_ticks, "missed_pages", v->json_missed));
+	return print_json(json_pack(
+		"{s:s, s:s, s:i, s:o, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:o}",
+		"backend", v->backend, "reason", v->reason, "pid", v->t.pid, "rounds",
+		v->json_rounds, "total", "changed", (json_int_t)s->changed, "reported",
+		(json_int_t)s->reported, "written", (json_int_t)v->sum_parts.written, "unknown",
+		(json_int_t)v->sum_parts.unknown, "missed", (json_int_t)s->missed, "extra",
+		(json_int_t)s->extra, "unreadable", (json_int_t)s->unreadable, "all_dirty",
+		(json_int_t)v->all_dirty, "collect_ticks", (json_int_t)v->sum_ticks, "missed_pages",
+		v->json_missed));
 }
 
 int cmd_verify(const struct options *o)
@@ -251,9 +283,9 @@ int cmd_verify(const struct options *o)
 	if (o->json)
 		v.json_rounds = json_array();
 	else
-		printf("process %d (%s), pages of 4 KiB\n%5s %9s %9s %9s %9s %9s %11s\n", v.t.pid,
-		       v.reason, "round", "mapped", "changed", "reported", "missed", "extra",
-		       "collect, us");
+		printf("process %d (%s), pages of 4 KiB\n%5s %9s %9s %9s %9s %9s %9s %11s\n",
+		       v.t.pid, v.reason, "round", "mapped", "changed", "written", "unknown",
+		       "missed", "extra", "collect, us");
 	finished = run(&v, &rc);
 	if (rc) {
 		say("round %ld: %s", v.rounds + 1,

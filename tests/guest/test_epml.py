@@ -52,7 +52,7 @@ def test_one_mechanism_at_a_time(module, first, second):
     r = vm.sh(f"{CHANGERS} store >/dev/null & p=$!; ooh record -b {first} -i 20 -p $p >/dev/null & o=$!; sleep 0.5; "
               f"ooh record -b {second} -n 2 -i 20 -p $p; echo $?; "
               f"ooh record -b {first} -n 2 -i 20 -p $p >/dev/null; echo $?; "
-              f"ooh record --json -n 2 -i 20 -p $p | grep -o 'backend\": \"....'; "
+              f"ooh record --json -n 1 -i 20 -p $p | grep -o 'backend\": \"....'; "
               f"kill $o; wait $o; ooh record -b {second} -n 2 -i 20 -p $p >/dev/null; echo $?; kill $p")
     assert r.stdout.split() == ["3", "0", 'backend":', f'"{first}', "0"], r.stdout
     assert "one at a time" in r.stderr

@@ -25,12 +25,12 @@ def test_what_is_written_and_where(vm, backend):
         assert (work["command"], idle["command"]) == ("changers", "sleep")
         assert work["backend"] == backend and work["rounds"] == d["round"]
         anonymous = [h for h in work["hot"] if not h["mapping"]]
-        assert work["dirty"] > 0 and anonymous
+        assert work["written"] > 0 and anonymous
         assert work["mapped"] > 512 and work["bytes_per_second"] > 0
         assert not work["all_dirty"] and work["last_all_dirty"] is None
         if backend in LOGS:
             # nobody wrote it: not one page
-            assert idle["dirty"] == 0 and idle["hot"] == []
+            assert idle["written"] == idle["unknown"] == 0 and idle["hot"] == []
 
 
 def test_a_lost_log_is_told(module):

@@ -13,6 +13,13 @@ from conftest import LOGS
 from hostlib import NATIVE, OOH, backends, need, ooh
 
 ME = os.getpid()
+
+
+def lines(r):
+    """What ooh record --json prints."""
+    return [json.loads(line) for line in r.stdout.splitlines()]
+
+
 WRONG = [
     ([], "Usage:"),
     (["frobnicate"], "frobnicate"),
@@ -128,7 +135,8 @@ def test_process_that_ends_too_early(backend):
         r = ooh(sub, "-b", backend, "-n", 100, "-i", 50, "--json", "-p", p.pid)
         p.wait()
         assert r.returncode == 4 and "ended" in r.stderr
-        assert 1 <= len(json.loads(r.stdout)["rounds"]) < 100
+        rounds = lines(r) if sub == "record" else json.loads(r.stdout)["rounds"]
+        assert 1 <= len(rounds) < 100
 
 
 def test_command_that_ends_is_fine():
@@ -151,26 +159,76 @@ def test_command_does_not_outlive_the_rounds():
     t = time.monotonic()
     r = ooh("record", "-b", "pagemap-scan", "-n", 2, "-i", 10, "--json", "--", "sleep", "1000")
     assert r.returncode == 0 and time.monotonic() - t < 30
-    assert not Path(f"/proc/{json.loads(r.stdout)['pid']}").exists()
+    assert not Path(f"/proc/{lines(r)[-1]['pid']}").exists()
 
 
 def test_json_is_not_mixed_with_the_command():
     need("pagemap-scan")
     r = ooh("record", "--json", "-b", "pagemap-scan", "-n", 1, "-i", 200, "--", "sh", "-c",
             "echo hello; sleep 5")
-    doc = json.loads(r.stdout)
+    doc, = lines(r)
     assert "hello" in r.stderr
-    for x in doc["rounds"][0]["ranges"]:
+    for x in doc["ranges"] + doc["unknown_ranges"]:
         assert re.fullmatch("0x[0-9a-f]+", x["start"]) and int(x["start"], 16) < int(x["end"], 16)
 
 
 def test_automatic_choice_says_why():
     need("pagemap-scan")
-    doc = json.loads(ooh("record", "--json", "-n", 1, "-i", 1, "--", "sleep", "9").stdout)
+    doc, = lines(ooh("record", "--json", "-n", 1, "-i", 1, "--", "sleep", "9"))
     first = next(n for n, b in backends().items() if b["usable"])
-    assert doc["backend"] == first and doc["reason"].startswith(f"using {first}")
+    assert doc["backend"] == first and doc["choice"].startswith(f"using {first}")
     if first == "pagemap-scan":  # the answer first, then each reason once
-        assert re.fullmatch(r"using pagemap-scan \(epml, spml: /dev/ooh is absent: [^:;]*\)", doc["reason"])
+        assert re.fullmatch(r"using pagemap-scan \(epml, spml: /dev/ooh is absent: [^:;]*\)", doc["choice"])
+
+
+def pages(ranges):
+    return sum(int(x["end"], 16) - int(x["start"], 16) for x in ranges) // 4096
+
+
+@pytest.mark.parametrize("backend", NATIVE)
+def test_record_prints_a_line_a_round(backend):
+    """Each as soon as its round has ended, with the two counts, and complete in itself."""
+    need(backend)
+    p = subprocess.Popen([OOH, "record", "--json", "-b", backend, "-i", "50", "--", "sleep", "60"],
+                         stdout=subprocess.PIPE, text=True)
+    try:
+        docs = [json.loads(p.stdout.readline()) for _ in range(4)]
+        assert p.poll() is None
+    finally:
+        p.terminate()
+        p.communicate(timeout=20)
+    assert [d["round"] for d in docs] == [1, 2, 3, 4]
+    for d in docs:
+        assert d["backend"] == backend and not d["all_dirty"]
+        assert d["written"] == pages(d["ranges"]) and d["unknown"] == pages(d["unknown_ranges"])
+    # it sleeps: what it has is of files or not written
+    assert docs[-1]["written"] == 0
+
+
+@pytest.mark.parametrize("backend", NATIVE)
+def test_text_and_verify_have_both_counts(backend):
+    need(backend)
+    work = subprocess.Popen(["sleep", "60"])
+    time.sleep(0.3)
+    try:
+        doc, = lines(ooh("record", "--json", "-b", backend, "-n", 1, "-p", work.pid))
+        text = ooh("record", "-b", backend, "-n", 2, "-p", work.pid).stdout
+        said = f", not known of {doc['unknown']} pages of files or shared memory" if doc["unknown"] else ""
+        assert f"round 2: 0 pages written in 0 ranges{said}\n" in text
+        total = f", not known of {2 * doc['unknown']}" if doc["unknown"] else ""
+        assert text.endswith(f"2 rounds, 0 pages written{total}, with {backend}\n")
+        out = json.loads(ooh("verify", "--json", "-b", backend, "-n", 2, "-p", work.pid).stdout)
+        last = out["rounds"][-1]
+        # to be stopped in the middle of a call costs a page or two of its stack
+        assert last["written"] < 5 and last["unknown"] == doc["unknown"]
+        assert last["reported"] == last["written"] + last["unknown"]
+        assert out["total"]["unknown"] == sum(r["unknown"] for r in out["rounds"])
+        row = ooh("verify", "-b", backend, "-n", 2, "-p", work.pid).stdout.splitlines()
+        assert row[1].split()[:6] == ["round", "mapped", "changed", "written", "unknown", "missed"]
+        assert int(row[3].split()[3]) < 5 and row[3].split()[4] == str(doc["unknown"])
+    finally:
+        work.kill()
+        work.wait()
 
 
 def test_oracle_without_tracker():

@@ -59,12 +59,13 @@ def test_json(work):
         assert (first["pid"], second["pid"]) == (busy.pid, idle.pid)
         assert first["command"] == "changers" and second["command"] == "pages"
         # all the pages it writes, and rates that fit them; the other one writes nothing of its own
-        assert first["dirty"] > 200 and first["bytes_per_second"] > 0
-        assert first["mapped"] >= first["dirty"] * 0.5 and not first["all_dirty"]
+        assert first["written"] > 200 and first["bytes_per_second"] > 0
+        assert first["mapped"] >= first["written"] * 0.5 and not first["all_dirty"]
         assert first["last_all_dirty"] is None and first["collect_ns"] > 0
-        hot = {h["mapping"]: h["dirty"] for h in second["hot"] if not h["mapping"].startswith("/")}
-        assert sum(hot.values()) < 20, hot
-        assert any(h["dirty"] > 200 and not h["mapping"].startswith("/") for h in first["hot"])
+        assert any(h["written"] > 200 and not h["mapping"].startswith("/") for h in first["hot"])
+        # an idle process is cold, and so are programs and libraries
+        assert sum(h["written"] for h in second["hot"]) < 20, second["hot"]
+        assert not any(h["mapping"].startswith("/") for h in second["hot"])
 
 
 def test_text_and_an_exec(tmp_path):
@@ -174,7 +175,7 @@ def terminal(tmp_path, work):
     pids = f"{work[0].pid},{work[1].pid}"
     with Terminal(tmp_path, [OOH, "top", "-b", BACKEND, "-i", "100", "-p", pids], 80, 24) as t:
         # the first round is there
-        t.wait(lambda s: any(" 100.0% #####" in l for l in s))
+        t.wait(lambda s: any("% #####" in l for l in s))
         yield t
 
 
@@ -190,12 +191,12 @@ def test_screen(terminal, work):
     busy, idle = work
     s = terminal.screen()
     assert s[0].startswith("ooh top - ") and "2 of 2 running" in s[0] and "every 0.1 s" in s[0]
-    assert float(column(s, busy.pid, "MB/s")) > 0 and int(column(s, busy.pid, "DIRTY")) > 200
-    assert all(w in s[1] for w in ("SHARE", "MAPPED", "COLLECT", "ROUND", "BACKEND"))
+    assert float(column(s, busy.pid, "MB/s")) > 0 and int(column(s, busy.pid, "WRITTEN")) > 200
+    assert all(w in s[1] for w in ("SHARE", "UNKNOWN", "MAPPED", "COLLECT", "ROUND", "BACKEND"))
     assert any(BACKEND in l for l in s[2:4])
     assert "everything dirty: never" in s
     assert any(l.startswith("q quit") for l in s)
-    # the hottest first: the area it writes, with a full bar, before the libraries
+    # the hottest first: the area it writes, with a full bar
     top = s.index(next(l for l in s if "MAPPING" in l)) + 1
     counts = [int(l.split()[0]) for l in s[top:] if "%" in l]
     assert counts == sorted(counts, reverse=True) and counts[0] > 200
@@ -241,7 +242,7 @@ def test_sizes(terminal, work, cols, rows):
         assert all(len(l) <= cols for l in s)
         if cols >= 100:
             # room for the names and the addresses
-            terminal.wait(lambda s: any(re.search("-[0-9a-f]{12} /.*libc.so", l) for l in s))
+            terminal.wait(lambda s: any(re.search(r"-[0-9a-f]{12} \(anonymous\)", l) for l in s))
     time.sleep(0.3)
     terminal.keys("j", "h", "h")
     terminal.size(80, 24)
@@ -292,7 +293,7 @@ def test_a_command_on_the_screen(tmp_path, bin_):
     """Its output does not spoil the screen, and it ends with us."""
     argv = [OOH, "top", "-b", BACKEND, "-i", "100", "--", "sh", "-c", "while :; do echo spoilt; sleep 0.05; done"]
     with Terminal(tmp_path, argv, 80, 24) as t:
-        s = t.wait(lambda s: "1 of 1 running" in s[0] and any("100.0%" in l for l in s))
+        s = t.wait(lambda s: "1 of 1 running" in s[0] and any("% #" in l for l in s))
         pid = int(s[2].split()[0])
         assert not any("spoilt" in l for l in s)
         t.keys("q")

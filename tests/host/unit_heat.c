@@ -16,13 +16,13 @@ static void check(int good, const char *what)
 	failures += !good;
 }
 
-static int is(const struct hot *x, uint64_t start, uint64_t end, double dirty, const char *name)
+static int is(const struct hot *x, uint64_t start, uint64_t end, double written, const char *name)
 {
-	if (x->start == start && x->end == end && x->dirty > dirty - 0.01 &&
-	    x->dirty < dirty + 0.01 && !strcmp(x->name, name))
+	if (x->start == start && x->end == end && x->written > written - 0.01 &&
+	    x->written < written + 0.01 && !strcmp(x->name, name))
 		return 1;
-	printf("%lx-%lx %g %s, not %lx-%lx %g %s\n", x->start, x->end, x->dirty, x->name, start,
-	       end, dirty, name);
+	printf("%lx-%lx %g %s, not %lx-%lx %g %s\n", x->start, x->end, x->written, x->name, start,
+	       end, written, name);
 	return 0;
 }
 
@@ -53,13 +53,13 @@ int main(void)
 	check(is(&hot[2], (1UL << 45) - 2 * MIB, (1UL << 45) + 2 * MIB, 2, "huge"), "far inside");
 	check(is(&hot[3], MIB, 2 * MIB, 1, "a") && is(&hot[4], 8 * MIB, 9 * MIB, 1, "a"),
 	      "not neighbours: apart");
-	check(heat_hottest(&h, &vmas, hot, 2) == 2 && hot[0].dirty > 1000,
+	check(heat_hottest(&h, &vmas, hot, 2) == 2 && hot[0].written > 1000,
 	      "no more than asked for");
 
 	/* a round in which nothing is written halves it; written again it is back */
 	check(!heat_round(&h, &vmas, NULL, 0), "an empty round");
 	n = heat_hottest(&h, &vmas, hot, 16);
-	check(n == 5 && is(&hot[0], 4 * MIB, 8 * MIB, 512, "a") && hot[1].dirty == 1,
+	check(n == 5 && is(&hot[0], 4 * MIB, 8 * MIB, 512, "a") && hot[1].written == 1,
 	      "half as hot");
 	check(!heat_round(&h, &vmas, one, 5), "the first one again");
 	heat_hottest(&h, &vmas, hot, 16);

@@ -41,9 +41,9 @@ def test_it_is_what_its_line_says(other):
     doc = json.loads(other.good(f"ooh record --json -n 1 -i 20 -- {TESTS}/changers store 2>/dev/null"))
     assert doc["backend"] == ("spml" if other.config == "2vcpu" else "epml")
     if other.config == "2vcpu":
-        assert doc["reason"].startswith("using spml (epml: Xen offers no EPML to this guest")
+        assert doc["choice"].startswith("using spml (epml: Xen offers no EPML to this guest")
     else:
-        assert doc["reason"] == "using epml"
+        assert doc["choice"] == "using epml"
 
 
 @pytest.mark.parametrize("program", ["store", "mapping", "kernel_write", "several", "huge", "abi"])
