@@ -21,8 +21,8 @@ LONG = pytest.mark.skipif(not os.environ.get("OOH_LONG"), reason="long: make che
 
 # how a process can change its memory: tests/host/changers.c
 WAYS = ["store", "threads", "kernel", "map", "map-over", "move", "drop", "drop-read", "drop-shared",
-        "heap", "stack", "fork", "shared", "protect", "file", "copies", "huge", "signals", "spawn",
-        "sibling"]
+        "heap", "stack", "fork", "shared", "protect", "file", "copies", "library", "huge", "signals",
+        "spawn", "sibling"]
 
 
 def bench_lines(text):

@@ -16,16 +16,14 @@
 #include <unistd.h>
 #include "ownfd.h"
 
-int own_take(struct own_fd *o, int fd)
+static int take(struct own_fd *o, int fd, int tag)
 {
-	static unsigned int last;
 	struct stat st;
 	int rc;
 
 	if (fd < 0)
 		return fd;
-	/* Different from the next one's, which may get the same number. */
-	o->tag = 1 + __atomic_fetch_add(&last, 1, __ATOMIC_RELAXED) % (SIGRTMIN - 1);
+	o->tag = tag;
 	if (fcntl(fd, F_SETSIG, o->tag) || fstat(fd, &st)) {
 		rc = -errno;
 		close(fd);
@@ -36,6 +34,19 @@ int own_take(struct own_fd *o, int fd)
 	o->ino = st.st_ino;
 	o->rdev = st.st_rdev;
 	return fd;
+}
+
+int own_take(struct own_fd *o, int fd)
+{
+	static unsigned int last;
+
+	/* Different from the next one's, which may get the same number. */
+	return take(o, fd, 1 + __atomic_fetch_add(&last, 1, __ATOMIC_RELAXED) % (SIGRTMIN - 1));
+}
+
+int own_take_quiet(struct own_fd *o, int fd)
+{
+	return take(o, fd, OWN_QUIET);
 }
 
 bool own_there(const struct own_fd *o)

@@ -45,7 +45,7 @@ static unsigned int fate(unsigned int before, unsigned int now)
 	/* A private copy of a file's page was made, or dropped. */
 	if (before & now & RUN_PRESENT && (before ^ now) & RUN_FILE)
 		return RUN_DIRTY;
-	if (now & RUN_UNTOLD)
+	if ((before | now) & RUN_UNTOLD)
 		return RUN_UNTOLD;
 	/* Dropped (MADV_DONTNEED) and read again, so now zeros; or shared with a child. */
 	return (now & RUN_ZERO) && !(before & RUN_ZERO) ? RUN_UNTOLD : 0;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <sys/sysmacros.h>
 #include "mem.h"
 #include "proc.h"
 #include "vmas.h"
@@ -24,21 +25,24 @@ static const char *skip_field(const char *at)
 /* start-end perms offset device inode name */
 static int add(struct vmas *out, const char *line)
 {
-	const char *perm, *inode;
-	uint64_t start, end;
+	const char *perm, *offset, *device, *inode;
+	unsigned long minor;
+	uint64_t start, listed, end;
 	struct vma *v;
 	char *at;
 	int rc;
 
-	start = strtoull(line, &at, 16);
+	start = listed = strtoull(line, &at, 16);
 	if (*at != '-')
 		return -EPROTO;
 	end = strtoull(at + 1, &at, 16);
 	perm = at + strspn(at, " ");
 	if (perm == at || strlen(perm) < 4)
 		return -EPROTO;
-	inode = skip_field(skip_field(skip_field(perm)));
-	if (*inode < '0' || *inode > '9')
+	offset = skip_field(perm);
+	device = skip_field(offset);
+	inode = skip_field(device);
+	if (*inode < '0' || *inode > '9' || !strchr(device, ':'))
 		return -EPROTO;
 	if (unreadable(skip_field(inode)))
 		return 0;
@@ -60,7 +64,11 @@ static int add(struct vmas *out, const char *line)
 		.exec = perm[2] == 'x',
 		.shared = perm[3] == 's',
 		.file = *inode != '0',
+		.ino = strtoull(inode, NULL, 10),
+		.offset = strtoull(offset, NULL, 16) + (start - listed),
 	};
+	minor = strtoul(strchr(device, ':') + 1, NULL, 16);
+	v->dev = makedev(strtoul(device, NULL, 16), minor);
 	strncpy(v->name, skip_field(inode), sizeof(v->name) - 1);
 	return 0;
 }

@@ -12,8 +12,11 @@ struct vma {
 	uint64_t start, end;
 	bool write, exec;
 	bool shared;
-	bool file;     /* backed by an inode */
-	char name[96]; /* its beginning; enough for [vdso] and to tell a mapping */
+	bool file; /* backed by an inode */
+	dev_t dev;
+	ino_t ino;
+	uint64_t offset; /* in the file */
+	char name[96];	 /* its beginning; enough for [vdso] and to tell a mapping */
 };
 
 struct vmas {
@@ -22,7 +25,7 @@ struct vmas {
 };
 
 /*
- * Can write protection by userfaultfd tell what was written? Not in shared memory, which
+ * Can write protection by userfaultfd tell alone what was written? Not in shared memory, which
  * others write by mappings of their own. Not in a file's private mapping either: the mark
  * of a protected page outlives the page (dropped, reclaimed), and the copy made by the next
  * write bears it from the start. Taken off it is when the instruction is tried again; a

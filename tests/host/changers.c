@@ -3,6 +3,7 @@
  * changers WAY [PAGES]: a process whose memory changes in one way, given by name, again and
  * again; of how many pages may be given for some. Prints "ready" and changes until it is ended.
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -273,6 +274,74 @@ static void file(void)
 	(void)*(volatile char *)p;
 }
 
+static char *map_library(size_t len, char *over)
+{
+	char line[512], *path = NULL;
+	FILE *maps = fopen("/proc/self/maps", "r");
+	void *at = MAP_FAILED;
+	int fd;
+
+	while (maps && !path && fgets(line, sizeof(line), maps))
+		path = strstr(line, "/libc.so") ? strchr(line, '/') : NULL;
+	if (!path)
+		exit(2);
+	fclose(maps);
+	path[strcspn(path, "\n")] = '\0';
+	fd = open(path, O_RDONLY);
+	if (fd >= 0)
+		at = mmap(over, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | (over ? MAP_FIXED : 0),
+			  fd, 0);
+	if (at == MAP_FAILED)
+		exit(2);
+	close(fd);
+	return at;
+}
+
+/* Copies of pages of a file that nobody writes: made, dropped, put back, moved out. */
+static void library(void)
+{
+	static char *private;
+	volatile char *p;
+	size_t n;
+
+	if (!private)
+	private = map_library(64 * PAGE, NULL);
+	p = private + rand_r(&seed) % 60 * PAGE;
+	n = (1 + rand_r(&seed) % 4) * PAGE;
+	switch (rand_r(&seed) % 16) {
+	case 0:
+		madvise((void *)p, n, MADV_PAGEOUT);
+		break;
+	case 1:
+		mprotect((void *)p, n, PROT_READ);
+		mprotect((void *)p, n, PROT_READ | PROT_WRITE);
+		break;
+	case 2:
+		map_library(64 * PAGE, private);
+		break;
+	case 3:
+	case 4:
+		p[8] = p[8];
+		break;
+	case 5:
+	case 6:
+		madvise((void *)p, n, MADV_DONTNEED);
+		p[rand_r(&seed) % n]++;
+		break;
+	case 7:
+	case 8:
+		madvise((void *)p, n, MADV_DONTNEED);
+		break;
+	case 9:
+	case 10:
+	case 11:
+		(void)*p;
+		break;
+	default:
+		p[rand_r(&seed) % n]++;
+	}
+}
+
 static void huge(void)
 {
 	static char *p;
@@ -354,26 +423,13 @@ static const struct {
 	const char *name;
 	void (*fn)(void);
 } ways[] = {
-	{ "store", store },
-	{ "threads", threads },
-	{ "kernel", kernel_write },
-	{ "map", map_unmap },
-	{ "map-over", map_over },
-	{ "move", move },
-	{ "drop", drop },
-	{ "drop-read", drop_read },
-	{ "drop-shared", drop_shared },
-	{ "heap", heap },
-	{ "stack", stack },
-	{ "fork", forks },
-	{ "shared", shared },
-	{ "protect", protect },
-	{ "file", file },
-	{ "copies", copies },
-	{ "huge", huge },
-	{ "signals", signals },
-	{ "spawn", spawn },
-	{ "sibling", with_sibling },
+	{ "store", store },	{ "threads", threads },	    { "kernel", kernel_write },
+	{ "map", map_unmap },	{ "map-over", map_over },   { "move", move },
+	{ "drop", drop },	{ "drop-read", drop_read }, { "drop-shared", drop_shared },
+	{ "heap", heap },	{ "stack", stack },	    { "fork", forks },
+	{ "shared", shared },	{ "protect", protect },	    { "file", file },
+	{ "copies", copies },	{ "library", library },	    { "huge", huge },
+	{ "signals", signals }, { "spawn", spawn },	    { "sibling", with_sibling },
 	{ "sweep", sweep },
 };
 

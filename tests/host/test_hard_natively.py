@@ -113,7 +113,7 @@ def test_a_mirror(hard, mirror, backend):
     assert r.returncode == 0, r.stdout + r.stderr
 
 
-@pytest.mark.parametrize("way", ["fork", "shared", "spawn"])
+@pytest.mark.parametrize("way", ["fork", "shared", "spawn", "library"])
 @pytest.mark.parametrize("backend", ["pagemap-scan", "uffd-wp"])
 def test_a_mirror_of_a_changer(mirror, changers, backend, way):
     need(backend)

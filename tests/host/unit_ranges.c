@@ -128,8 +128,9 @@ static void diff(void)
 	for (i = 0; i < N; i++) {
 		int copied = (a[i] & b[i] & RUN_PRESENT) && (a[i] & RUN_FILE) != (b[i] & RUN_FILE);
 		int want = !a[i] != !b[i] || (b[i] & RUN_DIRTY) || copied;
-		int may = !want && a[i] &&
-			  ((b[i] & RUN_UNTOLD) || ((b[i] & RUN_ZERO) && !(a[i] & RUN_ZERO)));
+		int may =
+			!want && a[i] &&
+			(((a[i] | b[i]) & RUN_UNTOLD) || ((b[i] & RUN_ZERO) && !(a[i] & RUN_ZERO)));
 
 		CHECK(ranges_cover(&dirty, i * OOH_PAGE, (i + 1) * OOH_PAGE) == want);
 		CHECK(ranges_cover(&unknown, i * OOH_PAGE, (i + 1) * OOH_PAGE) == may);
