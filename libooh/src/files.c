@@ -296,6 +296,19 @@ static void release_signal(struct held_signal *h)
 	pthread_sigmask(SIG_SETMASK, &h->old, NULL);
 }
 
+/* If not, its mappings are better left alone: nothing can be told of them. */
+static bool may_lease(const struct file *x)
+{
+	struct held_signal held;
+	struct stat st;
+	int rc;
+
+	hold_signal(&held);
+	rc = nobody_writes(&x->fd, &st);
+	release_signal(&held);
+	return !rc || rc == -EAGAIN;
+}
+
 static void look_at(struct file *x, const struct timespec *now)
 {
 	const bool was_quiet = x->quiet;
@@ -371,8 +384,8 @@ int files_of(struct files *f, const struct vma *vma)
 	*x = (struct file){ .dev = vma->dev, .ino = vma->ino, .fd.fd = -1, .used = true };
 	x->kind = fs_of(f, vma->dev);
 	fd = x->kind == FS_NO ? -1 : open_mapped(f, vma);
-	if (fd >= 0)
-		own_take_quiet(&x->fd, fd);
+	if (fd >= 0 && own_take_quiet(&x->fd, fd) >= 0 && x->kind == FS_TIMES && !may_lease(x))
+		let_go(x);
 	f->n++;
 	return x->fd.fd < 0 ? NO_FILE : (int)(f->n - 1);
 }
