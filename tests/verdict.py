@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A pytest plugin: the closing line, and the kernel logs as part of each verdict.
+"""A pytest plugin: the closing lines, and the kernel logs as part of each verdict.
 
 A test that used an emulated machine also fails (as an error) when the machine's
 one serial log, which holds what Xen, dom0 and the guest print, gained a line
 that looks like a defect. Lines that are known and harmless are in log-allow.
 """
 
+import collections
 import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -63,11 +65,37 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "provokes(regex): log lines the test provokes on purpose")
 
 
+# file -> worker -> seconds; and when a worker's last test of all ended
+spent = collections.defaultdict(collections.Counter)
+ended = {}
+began = time.monotonic()
+
+
+def pytest_runtest_logreport(report):
+    worker = getattr(report, "worker_id", "")
+    spent[report.nodeid.split("::")[0]][worker] += report.duration
+    ended[worker] = time.monotonic() - began
+
+
+def times():
+    """The table of seconds, the longest file first. Workers that end far apart waste a processor."""
+    rows = sorted(spent.items(), key=lambda item: -item[1].total())
+    rows = [(name, seconds) for name, seconds in rows if seconds.total() >= 1]
+    workers = sorted(ended)
+    sums = {w: sum(seconds[w] for _, seconds in rows) for w in workers}
+    lines = ["seconds" + "".join(f"{w:>8}" for w in workers)]
+    for name, seconds in [*rows, ("all of these", sums), ("when it ended", ended)]:
+        lines.append("       " + "".join(f"{f'{seconds[w]:.0f}' if seconds[w] else '':>8}" for w in workers) + f"  {name}")
+    return "\n".join(lines)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config):
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None:
         return
+    if spent:
+        print(times())
     count = {k: len(reporter.stats.get(k, [])) for k in ("passed", "failed", "error", "skipped")}
     if count["error"]:
         print(f"{count['error']} of the failed are errors: the test or its machine broke")
