@@ -137,31 +137,29 @@ class Machines:
             self.used.pop(name).down()
 
 
-# An emulator keeps one processor busy, and a machine can serve one test at a time: what
-# shares machines is a group, and groups run side by side (pytest-xdist).
-# Two groups have a machine like the default one: "second" is its twin, from the same snapshot.
-GROUPS = {"tests/guest/test_boehm.py": "second", "tests/guest/test_criu.py": "second", "tests/guest/test_criu_zdtm.py": "second",
-          "tests/guest/test_verify.py": "second", "tests/testbed/test_hard.py": "second",
-          "tests/testbed/test_configs.py": "machines", "tests/testbed/test_debug.py": "machines", "tests/testbed/test_fuzz.py": "machines",
-          "tests/testbed/test_kernels.py": "machines",
-          "tests/guest/test_migration.py": "machines", "tests/guest/test_criu_rollback.py": "machines",
-          "tests/testbed/test_costs.py": "bench", "tests/bench": "bench",
-          "tests/host": "host", "tests/vmx": "host", "tests/test_patches.py": "host"}
+# An emulator keeps one processor busy, so there are as many processes of pytest (xdist) as processors,
+# up to two, and the second one has machines of its own. A process takes a whole file, and the next one
+# when it is done: those that take more than a minute come first, the longest before all others, so that
+# no process is left alone in the end. (tests/run prints what each takes.)
+LONGEST = ["test_configs", "test_migration", "here", "test_patches", "test_hard", "test_fuzz", "test_leaks", "test_xen_defects",
+           "test_programs", "test_criu", "test_verify", "test_logdirty", "test_boehm", "test_run", "test_kernels", "test_costs",
+           "test_memory", "test_criu_zdtm", "test_debug", "test_vm", "test_criu_patches"]
+# a unit, too: all that builds and runs programs of this machine's
+HERE = ("tests/host", "tests/bench/test_here.py")
+if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
+    os.environ["OOH_RUN"] = f"run-{os.environ['PYTEST_XDIST_WORKER']}"
+
+
+def unit_of(path):
+    return "here" if str(path.relative_to(TOP)).startswith(HERE) else path.stem
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
 def pytest_collection_modifyitems(items):
+    rank = {unit: n for n, unit in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(unit_of(item.path), len(rank)))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item.path)))
-
-
-def group_of(path):
-    path = str(path.relative_to(TOP))
-    return next((g for prefix, g in GROUPS.items() if path.startswith(prefix)), "guest")
-
-
-def machine_of(path):
-    return "second" if group_of(path) == "second" else "default"
+        item.add_marker(pytest.mark.xdist_group(unit_of(item.path)))
 
 
 @pytest.fixture(scope="session")
@@ -173,9 +171,11 @@ def machines():
 
 @pytest.fixture(scope="module", autouse=True)
 def no_idle_machines(machines, request):
-    """An idle machine takes a quarter of a processor: only the one of this group stays."""
+    """An idle machine takes a quarter of a processor: only the default one stays, for a file that uses it."""
+    if not any("vm" in item.fixturenames for item in request.session.items if item.path == request.path):
+        machines.end()
     yield
-    machines.end(keep={machine_of(request.path)} if group_of(request.path) in ("guest", "second") else frozenset())
+    machines.end(keep={"default"})
 
 
 @pytest.fixture
@@ -189,8 +189,8 @@ def fresh_debug(machines):
 
 
 @pytest.fixture(scope="module")
-def vm(machines, request):
-    return machines(machine_of(request.path))
+def vm(machines):
+    return machines("default")
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ watched = set()
 
 
 def serial_logs():
-    run = Path(os.environ["OOH_BUILD"]) / "testbed" / "run"
+    run = Path(os.environ["OOH_BUILD"]) / "testbed" / os.environ.get("OOH_RUN", "run")
     logs = (run / name / "serial.log" for name in sorted(watched))
     return {p: p.stat().st_size for p in logs if p.exists()}
 

@@ -155,7 +155,7 @@ def test_a_bad_table(machines, tmp_path, text, why):
     machines("bench")
     parts = BUILD / "testbed"
     (tmp_path / "costs").write_text(text)
-    snapshot = (parts / "run" / "bench" / "snapshot").resolve()
+    snapshot = (parts / os.environ.get("OOH_RUN", "run") / "bench" / "snapshot").resolve()
     r = subprocess.run([parts / "bochs" / "bochs", "-q", "-r", snapshot], cwd=tmp_path, env={"BX_SIM_DIR": ".", "PATH": "/usr/bin:/bin"},
                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, text=True)
     log = tmp_path / "bochs.log"
