@@ -5,9 +5,10 @@
 # make bench    every tracker on the same work, and a report (an hour; QUICK=1: minutes, a check that it works)
 # make cost     the cost of a round over mapped size and dirty share (COST="--log epml --sizes 1024")
 # make bench-gc pauses of a garbage collector by implementation of its dirty bits (half an hour)
-# make check-gc the collector's tests at length, with each backend
+# make check-long  what make check leaves out, too: all tests, each with every log and on every machine (hours)
+# make check-gc of these the collector's (minutes)
 # make check-criu  CRIU's own tests and all ways to change memory, with the plugin and without (hours)
-# make check-patches  every prefix of every patch series builds (an hour or two)
+# make check-patches  of these every prefix of every patch series (an hour or two)
 # make bench-criu  what a dump costs, by soft-dirty and by each tracker (hours; BENCH="--keys N,N ...")
 # make fuzz     a million hostile calls of the hypercall (hours; FUZZ="--calls N --seconds N")
 # make soak     ten million operations of a hard process, compared by the oracle (an hour or more; SOAK="--ops N --seconds N")
@@ -59,7 +60,7 @@ bench-gc: guest
 	@bench/gc-pauses
 
 check-gc: guest packages-check
-	@OOH_GC_LONG=1 tests/run tests/guest/test_boehm.py
+	@OOH_LONG=1 tests/run tests/guest/test_boehm.py
 
 fuzz: guest
 	@PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 tests/fuzz/fuzzing.py $(FUZZ)
@@ -73,6 +74,9 @@ MACHINES = default nospml novpid plainxen 2vcpu 2cpu 4vcpu debug oldkernel newke
 check: host guest packages-check
 	@$(if $(TESTS),,testbed/vm prepare $(MACHINES) ||) true
 	@tests/run $(TESTS)
+
+check-long: host guest packages-check
+	@OOH_LONG=1 tests/run $(TESTS)
 
 check-criu: guest packages-check
 	@rm -f $(BUILD)/criu-zdtm.txt
@@ -102,4 +106,4 @@ clean:
 	@! [ -d $(BUILD)/testbed ] || testbed/vm down --all
 	rm -rf $(BUILD)
 
-.PHONY: all host testbed guest demo bench cost bench-gc check-gc fuzz soak check check-criu check-patches bench-criu lint format install down clean
+.PHONY: all host testbed guest demo bench cost bench-gc check-gc fuzz soak check check-long check-criu check-patches bench-criu lint format install down clean

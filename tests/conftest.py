@@ -16,8 +16,8 @@ VM = TOP / "testbed" / "vm"
 LOGS = ["epml", "spml"]
 SOFTWARE = ["pagemap-scan", "uffd-wp", "soft-dirty"]
 
-# for what takes too long for make check
-LONG = pytest.mark.skipif(not os.environ.get("OOH_LONG"), reason="long: make check-criu")
+# for what takes too long for make check, which has a shorter test of the same claim
+LONG = pytest.mark.skipif(not os.environ.get("OOH_LONG"), reason="long: make check-long")
 
 # how a process can change its memory: tests/host/changers.c
 WAYS = ["store", "threads", "kernel", "map", "map-over", "move", "drop", "drop-read", "drop-shared",
@@ -41,6 +41,11 @@ def costs_table():
         if words:
             costs[words[0]] = int(words[1])
     return costs
+
+
+def long(*values):
+    """A set of parameters for make check-long alone."""
+    return pytest.param(*values, marks=LONG)
 
 
 class Machine:

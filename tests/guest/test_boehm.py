@@ -2,15 +2,13 @@
 """The collector with OoH's dirty bits: its own tests, GCBench, programs of the
 distribution, and that a missed page is found. make check-gc runs the long ones, too."""
 
-import os
 import re
 
 import pytest
-from conftest import TOP
+from conftest import TOP, long
 
 # how libooh may track the collecting process; the next mechanism is one more word
 BACKENDS = ["epml", "spml"]
-LONG = pytest.mark.skipif(not os.environ.get("OOH_GC_LONG"), reason="minutes: make check-gc")
 GC = "/usr/lib/ooh/gc"
 PROGRAMS = TOP / "boehm-backend" / "programs"
 DISTRIBUTION = TOP / "build" / "testbed" / "gcprograms" / "gcprograms"
@@ -41,14 +39,14 @@ def test_nothing_is_lost(vm, backend, program):
 
 
 @pytest.mark.parametrize("test", ["cordtest", "smashtest", "hugetest", *(
-    pytest.param(t, marks=LONG) for t in ("disclaim_test", "disclaim_weakmap_test", "realloc_test", "staticrootstest", "gctest"))])
+    long(t) for t in ("disclaim_test", "disclaim_weakmap_test", "realloc_test", "staticrootstest", "gctest"))])
 @pytest.mark.parametrize("flavour", ["threads", "single"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_its_own(vm, backend, flavour, test):
     used(run(vm, f"{GC}/{flavour}/{test}", lib=f"{GC}/{flavour}", env=f"GC_USE_OOH={backend}", timeout=900), backend)
 
 
-@pytest.mark.parametrize("mode", ["incremental", pytest.param("generational", marks=LONG)])
+@pytest.mark.parametrize("mode", ["incremental", long("generational")])
 @pytest.mark.parametrize("program", ["gcbench 12", "gcbench-threads 11 3"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gcbench_is_checked_against_mprotect(vm, backend, program, mode):
@@ -63,7 +61,7 @@ def test_gcbench_is_checked_against_mprotect(vm, backend, program, mode):
     assert not any(c[2] for c in checks)
 
 
-@pytest.mark.parametrize("program", ["gcbench 12", pytest.param("checksums/gctest", marks=LONG)])
+@pytest.mark.parametrize("program", ["gcbench 12", long("checksums/gctest")])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_checksums(vm, backend, program):
     out = used(run(vm, f"{GC}/{program}", lib=f"{GC}/checksums", env=f"GC_USE_OOH={backend}", timeout=900), backend)
