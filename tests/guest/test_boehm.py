@@ -29,7 +29,7 @@ def used(out, backend):
     return out
 
 
-@pytest.mark.parametrize("program", ["events", "events-threads"])
+@pytest.mark.parametrize("program", [long("events"), "events-threads"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_nothing_is_lost(vm, backend, program):
     """Static roots, old to new, late roots, growth, system calls, fork."""
@@ -47,7 +47,7 @@ def test_its_own(vm, backend, flavour, test):
 
 
 @pytest.mark.parametrize("mode", ["incremental", long("generational")])
-@pytest.mark.parametrize("program", ["gcbench 12", "gcbench-threads 11 3"])
+@pytest.mark.parametrize("program", [long("gcbench 12"), "gcbench-threads 11 3"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gcbench_is_checked_against_mprotect(vm, backend, program, mode):
     """Each page that was faulted on is among those that OoH reported, and those are few more."""
