@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Defects of Xen beside its log-dirty mode that our series mends, each on the Xen without
-our patches, where it shows, and on ours, where it does not. (Others: test_logdirty.py)
+our patches, where it shows, and on ours, where it does not. (Others: test_logdirty.py) The
+first of these never changes: make check-long has it.
 
 The guest hangs or is crashed here: nothing waits without a limit, and each test ends its
 machine. One that crashes counts as dead for testbed/vm, but its log can still be read."""
@@ -11,12 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import long
 
 BUILD = Path(os.environ.get("OOH_BUILD", "build"))
 TESTS = "/usr/lib/ooh/tests"
 PARAMETERS = "/sys/module/nested/parameters"
 MACHINE_FAILED, TIMED_OUT = 125, 124
-BOTH = pytest.mark.parametrize("config, mended", [("nospml", True), ("plainxen", False)])
+BOTH = pytest.mark.parametrize("config, mended", [("nospml", True), long("plainxen", False)])
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -120,7 +122,7 @@ def test_vram_without_memory_to_split_it(machine):
     dom0(m, "L vram 0 0")
 
 
-@pytest.mark.parametrize("config, mended", [("novpid", True), ("plainnovpid", False)])
+@pytest.mark.parametrize("config, mended", [("novpid", True), long("plainnovpid", False)])
 def test_flushes_without_vpids(machine, config, mended):
     """Where VPIDs are not in use, Xen left out what VM entries have to flush after a change of the EPT, too.
     The emulator empties its TLB at each of them, so the flushes are counted here, not missed."""
