@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import LOGS
+from conftest import LOGS, long
 
 TOOL = Path(os.environ.get("OOH_BUILD", "build")) / "dom0" / "logdirty"
 TESTS = "/usr/lib/ooh/tests"
@@ -155,7 +155,7 @@ def test_access_permissions_are_kept(frame, config, kept):
     assert r.stdout.strip() == ("kept" if kept else "lost")
 
 
-@pytest.mark.parametrize("mode", ["vram", "log-dirty", "both"])
+@pytest.mark.parametrize("mode", [long("vram"), long("log-dirty"), "both"])
 @pytest.mark.parametrize("log", LOGS)
 def test_a_tracker_misses_nothing_beside_the_host(frame, vm, log, mode):
     """The host turns its modes on and off and cleans, all the time that a guest's process is verified."""
