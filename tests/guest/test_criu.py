@@ -65,7 +65,7 @@ def test_over_rpc(vm):
 
 
 @pytest.mark.parametrize("options, way", [
-    ("", "store"), ("", "map-over"), ("", "fork"), ("-m read", "protect"), ("-c", "move"),
+    ("", "map-over"), ("", "fork"), ("-m read", "protect"), ("-c", "move"),
 ])
 def test_memory_is_the_same(vm, options, way):
     """Pre-dumped while it changes, stopped, dumped, restored twice: each page is compared."""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """CRIU's own tests with --pre and --snaps, with our plugin. make check runs one;
-"make check-criu" all of the list, and without the plugin, too, and prints both: as
+make check-criu all of the list, and without the plugin, too, and prints both: as
 they come in build/criu-zdtm.txt."""
 
 import os
@@ -54,8 +54,10 @@ def test_a_few(vm):
         assert by_the_plugin(verdict), (test, verdict)
 
 
+@LONG
 def test_the_hooks_by_the_plugin_of_criu_itself(vm):
-    """Its test plugin answers by soft-dirty bits: the hooks hold for others than ours."""
+    """Its test plugin answers by soft-dirty bits: the hooks hold for others than ours. (For a short while:
+    the next test, which has it, too.)"""
     verdict = zdtm(vm, "mem_track_test", ["--pre", "2"], "transition/maps007")
     assert by_the_plugin(verdict), verdict
 
