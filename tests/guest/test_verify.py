@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from conftest import LOGS, SOFTWARE, WAYS
+from conftest import LOGS, LONG, SOFTWARE, WAYS
 
 TESTS = "/usr/lib/ooh/tests"
 
@@ -17,12 +17,13 @@ def verify(vm, *args, status=0, timeout=200):
     return json.loads(r.stdout)
 
 
-# tests/host/test_native.py has all ways with those that this machine's kernel offers
-SOME = ["store", "map", "fork", "huge", "shared", "file"]
+# tests/host/test_native.py has all ways with those trackers that this machine's kernel offers
+NATIVELY = ["pagemap-scan", "uffd-wp"]
+SOME = ["store", "huge", "file"]
 
 
-@pytest.mark.parametrize("backend, way", [(b, w) for b in LOGS + SOFTWARE for w in WAYS
-                                          if w in SOME or b in (*LOGS, "soft-dirty")])
+@pytest.mark.parametrize("backend, way", [
+    pytest.param(b, w, marks=LONG if b in NATIVELY and w not in SOME else ()) for b in LOGS + SOFTWARE for w in WAYS])
 def test_nothing_missed_in_the_guest(vm, backend, way):
     doc = verify(vm, "-b", backend, "-n", "6", "-i", "50", "--", f"{TESTS}/changers", way)
     assert doc["backend"] == backend and len(doc["rounds"]) == 6
