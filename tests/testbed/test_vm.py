@@ -61,7 +61,7 @@ def test_binary_input(vm):
 
 
 def test_output_is_streamed(vm):
-    p = subprocess.Popen([VM, "exec", "--", "sh", "-c", "echo first; sleep 30; echo second"],
+    p = subprocess.Popen([VM, "exec", "--", "sh", "-c", "echo first; sleep 8; echo second"],
                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     first = p.stdout.readline()
     assert first == b"first\n"
