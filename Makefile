@@ -68,8 +68,9 @@ fuzz: guest
 soak: guest
 	@PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 tests/hard/soaking.py $(SOAK)
 
-# The machines that the tests use; one that cannot boot is an error of its tests.
-MACHINES = default nospml novpid plainxen 2vcpu 2cpu 4vcpu debug oldkernel newkernel migrate bench bench-guests
+# The machines that the tests use; one that cannot boot is an error of its tests. First those with two
+# processors, which take longest to boot.
+MACHINES = debug 4vcpu default nospml novpid plainxen pmlbits 2vcpu oldkernel newkernel migrate
 
 check: host guest packages-check
 	@$(if $(TESTS),,testbed/vm prepare $(MACHINES) ||) true

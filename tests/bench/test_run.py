@@ -15,7 +15,7 @@ def quick(tmp_path_factory):
     try:
         yield out, run("--quick", "--lanes", "1", "--out", out, timeout=1500)
     finally:
-        subprocess.run([TOP / "testbed" / "vm", "down", "--config", "bench"])
+        subprocess.run([TOP / "testbed" / "vm", "down", "--config", "charged"])
 
 
 @pytest.mark.timeout(1800)
@@ -41,4 +41,4 @@ def test_quick_is_on_the_costed_clock(quick):
     out, _ = quick
     for d in lines(out, "headline"):
         assert d["costs"] == 100
-        assert d["bench"] > 0
+        assert d["charged"] > 0

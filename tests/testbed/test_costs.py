@@ -44,7 +44,7 @@ def calibrated(vm, loop, *costs):
 @pytest.fixture(scope="module")
 def loops(machines):
     """Loop -> what the program has measured there."""
-    vm = machines("bench")
+    vm = machines("charged")
     out = {}
 
     def run(name, command, scale=SCALE):
@@ -108,7 +108,7 @@ def test_the_whole_is_the_sum(loops):
 
 
 def test_a_share_of_the_costs(machines):
-    vm = machines("bench")
+    vm = machines("charged")
     for percent in (0, 50, 100, 200):
         d = calibrated(vm, "syscall", percent)
         assert d["charged"] == pytest.approx(sum(charges(d, costs_table()).values()) * percent / 100, rel=0.05), percent  # halves are rounded down
@@ -119,7 +119,7 @@ def test_a_share_of_the_costs(machines):
 @pytest.mark.parametrize("event", ["syscall", "vmexit"])
 def test_a_share_of_one_cost(machines, event):
     """The others are charged whole."""
-    vm, loop = machines("bench"), {"syscall": "syscall", "vmexit": "cpuid"}[event]
+    vm, loop = machines("charged"), {"syscall": "syscall", "vmexit": "cpuid"}[event]
     d = calibrated(vm, loop, 100, f"200 {event}")
     vm.good("emustat --costs 100")
     parts = charges(d, costs_table())
@@ -128,21 +128,21 @@ def test_a_share_of_one_cost(machines, event):
 
 
 def test_a_bad_event(machines):
-    r = machines("bench").exec("emustat", "--costs", "50", "sycall")
+    r = machines("charged").exec("emustat", "--costs", "50", "sycall")
     assert r.returncode == 2
     assert "sycall: no event of the table of costs" in r.stderr
 
 
 def test_two_processors(machines):
     """Instructions and costs are in one unit there, too. Dom0 keeps the other one busy: its agent asks for work."""
-    d = calibrated(machines("bench2"), "syscall", 100)
+    d = calibrated(machines("charged2"), "syscall", 100)
     assert d["cpus"] == 2
     assert 2 * d["ticks"] == pytest.approx(d["executed"] + d["charged"], rel=0.1)
 
 
 @pytest.mark.parametrize("share", ["", "-1", "1001", "x", "5%"])
 def test_a_bad_share(machines, share):
-    r = machines("bench").exec("emustat", "--costs", share)
+    r = machines("charged").exec("emustat", "--costs", share)
     assert r.returncode == 2
     assert "not a percentage" in r.stderr
 
@@ -152,10 +152,10 @@ def test_a_bad_share(machines, share):
                                       ("vmexit.96 5\n", "no event 'vmexit.96'"), ("iret 1000001\n", "above 1000000 ticks")])
 def test_a_bad_table(machines, tmp_path, text, why):
     """Bochs says what is wrong with it and ends."""
-    machines("bench")
+    machines("charged")
     parts = BUILD / "testbed"
     (tmp_path / "costs").write_text(text)
-    snapshot = (parts / os.environ.get("OOH_RUN", "run") / "bench" / "snapshot").resolve()
+    snapshot = (parts / os.environ.get("OOH_RUN", "run") / "charged" / "snapshot").resolve()
     r = subprocess.run([parts / "bochs" / "bochs", "-q", "-r", snapshot], cwd=tmp_path, env={"BX_SIM_DIR": ".", "PATH": "/usr/bin:/bin"},
                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, text=True)
     log = tmp_path / "bochs.log"
