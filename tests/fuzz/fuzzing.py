@@ -80,7 +80,7 @@ def log(m):
 def run_module(m, result, timeout=900, **params):
     """The module once, from insmod to rmmod."""
     words = " ".join(f"{k}={v}" for k, v in params.items())
-    result.take(m.good(f"rmmod ooh 2>/dev/null; dmesg -C; insmod ./spml-fuzz.ko {words} && cat /proc/spml-fuzz && "
+    result.take(m.good(f"rmmod ooh 2>/dev/null; dmesg -c >/dev/null; insmod ./spml-fuzz.ko {words} && cat /proc/spml-fuzz && "
                        "rmmod spml_fuzz && dmesg | sed -n '/spml-fuzz: broken/p'", into=[MODULE], timeout=timeout))
 
 
