@@ -70,7 +70,7 @@ soak: guest
 
 # The machines that the tests use; one that cannot boot is an error of its tests. First those with two
 # processors, which take longest to boot.
-MACHINES = debug 4vcpu default nospml novpid plainxen pmlbits 2vcpu oldkernel newkernel migrate
+MACHINES = debug 4vcpu default nospml novpid plainxen pmlbits 2vcpu oldkernel newkernel migrate kvm
 
 check: host guest packages-check
 	@$(if $(TESTS),,testbed/vm prepare $(MACHINES) ||) true

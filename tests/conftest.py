@@ -81,6 +81,10 @@ class Machine:
     def dom0(self, script, **kw):
         return self.run("dom0", "sh", "-c", script, **kw)
 
+    def host(self, script, **kw):
+        """In what is below the guest on a machine without Xen."""
+        return self.run("host", "sh", "-c", script, **kw)
+
     @contextlib.contextmanager
     def dom0_meanwhile(self, script, into=()):
         """A script in dom0 that goes on until its input ends, which is when the block ends. It has to
