@@ -95,7 +95,7 @@ lint: packages-lint
 	@scripts/lint
 
 format: packages-lint
-	@clang-format -i $$(git ls-files '*.c' '*.h' ':!include/xen/*' ':!guest-kmod/trace.h')
+	@clang-format -i $$(git ls-files '*.c' '*.h' ':!include/xen/*' ':!include/qemu/*' ':!guest-kmod/trace.h')
 
 install: host
 	@$(MAKE) -s -C libooh O=$(BUILD)/host-obj DESTDIR=$(DESTDIR) prefix=$(prefix) install

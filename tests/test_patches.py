@@ -27,8 +27,11 @@ def test_series_applies_exports_unchanged_and_builds(series):
         assert r.stdout.count("builds ") >= 4  # debug, Flask, without SPML, without HVM
 
 
-def test_public_header_is_the_one_in_include(tmp_path):
-    tree = tmp_path / "xen"
-    subprocess.run([TOP / "scripts" / "patches", "import", "xen-patches", tree], check=True, stdout=subprocess.DEVNULL)
-    ours = (TOP / "include" / "xen" / "spml.h").read_text()
-    assert (tree / "xen" / "include" / "public" / "hvm" / "spml.h").read_text() == ours
+@pytest.mark.parametrize("series, theirs, ours", [
+    ("xen-patches", "xen/include/public/hvm/spml.h", "include/xen/spml.h"),
+    ("qemu-patches", "include/hw/misc/ooh-pml.h", "include/qemu/ooh-pml.h"),
+])
+def test_public_header_is_the_one_in_include(tmp_path, series, theirs, ours):
+    tree = tmp_path / "tree"
+    subprocess.run([TOP / "scripts" / "patches", "import", series, tree], check=True, stdout=subprocess.DEVNULL)
+    assert (tree / theirs).read_text() == (TOP / ours).read_text()
