@@ -49,7 +49,8 @@
  * Registers: BAR 0, memory. MAGIC and VERSION are read only and take accesses
  * of 4 bytes. DOORBELL is write only and takes the address of a struct
  * ooh_pml_op, by 8 bytes, or by 4 if it is below 4G. When the write is done,
- * the operation is.
+ * the operation is. The device neither needs to be a bus master, nor goes
+ * through an IOMMU.
  */
 #define OOH_PML_REG_MAGIC          0x00
 #define OOH_PML_REG_VERSION        0x04
