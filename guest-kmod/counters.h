@@ -12,12 +12,12 @@ struct ooh_counters {
 	u64 armed;	   /* frames that are armed now */
 	u64 armings;	   /* times that a frame was newly armed */
 	u64 foreign;	   /* records of frames that nobody uses */
-	u64 refused;	   /* times that Xen refused to arm a frame */
-	u64 not_forgotten; /* times that Xen refused to forget frames */
-	u64 hypercalls;
-	u64 drain_ns; /* time in: empty the logs */
-	u64 map_ns;   /* time in: find the users of what was logged */
-	u64 arm_ns;   /* time in: arm frames and forget them */
+	u64 refused;	   /* times that the hypervisor refused to arm a frame */
+	u64 not_forgotten; /* times that it refused to forget frames */
+	u64 hypercalls;	   /* calls of the hypervisor: also exits to QEMU */
+	u64 drain_ns;	   /* time in: empty the logs */
+	u64 map_ns;	   /* time in: find the users of what was logged */
+	u64 arm_ns;	   /* time in: arm frames and forget them */
 };
 
 extern struct ooh_counters ooh_counters;

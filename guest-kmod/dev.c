@@ -20,7 +20,7 @@
 #include "log.h"
 #include "round.h"
 
-/* Xen sends no interrupt when the log fills: whoever polls has us look so often. */
+/* No hypervisor sends an interrupt when the log fills: whoever polls has us look so often. */
 #define LOOK_MS 10
 
 /* The sizes of the structs in the first version that had one. */

@@ -21,8 +21,6 @@
 #include <asm/irq.h>
 #include <asm/irq_vectors.h>
 #include <asm/tsc.h>
-#include <asm/xen/cpuid.h>
-#include <asm/xen/hypervisor.h>
 #include <xen/xen-ops.h>
 
 #include "compat/compat.h"
@@ -31,6 +29,7 @@
 #include "log.h"
 #include "log-spml.h"
 #include "trace.h"
+#include "transport-xen.h"
 
 /* in Xen's cpuid.h; the kernel's copy of it is older */
 #ifndef XEN_HVM_CPUID_EPML
@@ -270,7 +269,7 @@ static int rearm_by_hypercall(void)
 	struct xen_hvm_spml op;
 
 	nr_runs = 0;
-	return nr ? ooh_spml_range_op(XEN_SPML_rearm, runs, nr, &op) : 0;
+	return nr ? ooh_xen_ranges(XEN_SPML_rearm, runs, nr, &op) : 0;
 }
 
 static int queue_run(u64 gfn, u32 nr)
@@ -435,16 +434,11 @@ static u64 arm_ns(void)
 	return mul_u64_u32_div(arm_ticks, NSEC_PER_MSEC, tsc_khz);
 }
 
-static u32 host_has(void)
-{
-	return cpuid_eax(xen_cpuid_base() + 4);
-}
-
 /* With no record yet. The host may be another one than before. */
 static void begin_on_this_host(void)
 {
 	WRITE_ONCE(lost, false);
-	has_vmfunc = host_has() & XEN_HVM_CPUID_EPML_VMFUNC;
+	has_vmfunc = ooh_xen_features() & XEN_HVM_CPUID_EPML_VMFUNC;
 }
 
 /* Before a CPU comes up: its first write may be to an armed frame. */
@@ -459,7 +453,7 @@ static int log_up(unsigned int cpu)
 	op.u.log.vcpu = xen_vcpu_nr(cpu);
 	op.u.log.vector = POSTED_INTR_WAKEUP_VECTOR;
 	op.u.log.low_water = LOW_WATER;
-	ret = ooh_spml_op(&op);
+	ret = ooh_xen_op(&op);
 	log->error = ret;
 	WRITE_ONCE(log->on, !ret);
 	/* it is as with SPML then: xen_has_some() */
@@ -479,7 +473,7 @@ static int log_down(unsigned int cpu)
 		return 0;
 	WRITE_ONCE(log->on, false);
 	op.u.log.vcpu = xen_vcpu_nr(cpu);
-	ret = ooh_spml_op(&op);
+	ret = ooh_xen_op(&op);
 	if (ret && ret != -ENODEV) {
 		pr_warn("Xen did not let go of the log of CPU %u: %d\n", cpu, ret);
 		log->kept = true;
@@ -634,7 +628,7 @@ static void free_logs(void)
 
 static int epml_init(void)
 {
-	u32 features = host_has();
+	u32 features = ooh_spml_via() == OOH_VIA_XEN ? ooh_xen_features() : 0;
 	unsigned int cpu;
 	bool good;
 

@@ -1,21 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * SPML: the calls that arm frames, and that get and clean the bitmap of those written.
- * include/xen/spml.h is the contract.
+ * SPML: the hypervisor keeps the processor's log as a bitmap. Frames are armed by its
+ * operations, and what was written is got and cleaned by them: see transport.h.
  */
 #include <linux/bitmap.h>
 #include <linux/ktime.h>
-#include <linux/mm.h>
-#include <linux/module.h>
-#include <linux/notifier.h>
-#include <linux/slab.h>
-#include <linux/vmalloc.h>
-#include <xen/xen.h>
-#include <xen/xen-ops.h>
-#include <xen/interface/hvm/hvm_op.h>
-#include <asm/xen/hypercall.h>
-#include <asm/xen/hypervisor.h>
-#include <asm/xen/cpuid.h>
+#include <linux/sched.h>
 
 #include "compat/compat.h"
 #include "counters.h"
@@ -23,237 +13,171 @@
 #include "log.h"
 #include "log-spml.h"
 #include "trace.h"
+#include "transport.h"
 
-/* in Xen's cpuid.h; the kernel's copy of it is older */
-#ifndef XEN_HVM_CPUID_SPML
-#define XEN_HVM_CPUID_SPML (1U << 7)
-#endif
-
-#define RANGES	 8192
 #define REFUSALS 32 /* frames passed over one by one, before all the others count as refused */
 
-/*
- * What one hypercall brings: a page, with groups of 512 frames. Xen hands out no more at a
- * time, and flushes translations once for each page, so that larger ones would save little.
- */
-#define NR_GROUPS (PAGE_SIZE / sizeof(struct xen_spml_group))
+#ifdef OOH_XEN
+#define XEN_TOO " nor Xen"
+#else
+#define XEN_TOO ", and this module is one without Xen's"
+#endif
 
-static struct xen_spml_group *groups;
-static struct xen_spml_status *status; /* in a page of its own, where Xen writes */
+/* A device that somebody has put into this machine comes first. */
+static const struct ooh_transport *const transports[] = {
+	&ooh_transport_qemu,
+#ifdef OOH_XEN
+	&ooh_transport_xen,
+#endif
+};
+
+static const struct ooh_transport *transport;
+static struct ooh_spml_room room;
 static bool started, shut_down;
-static bool resumed; /* the domain was, and nobody has asked yet whether Xen knows it */
-static struct xen_spml_range *ranges;
-static u64 max_tracked;
 
-int ooh_spml_op(struct xen_hvm_spml *op)
+/* It may be started again after the machine was restored elsewhere. */
+static int start_logging(void)
 {
-	ooh_counters.hypercalls++;
-	return HYPERVISOR_hvm_op(HVMOP_spml, op);
-}
-
-/* It may be started again after the domain was restored elsewhere. */
-static int start_xen(void)
-{
-	struct xen_hvm_spml op = { .cmd = XEN_SPML_start };
 	int ret;
 
 	if (shut_down)
 		return -ENODEV;
-	op.u.start.status_gfn = page_to_pfn(virt_to_page(status));
-	ret = ooh_spml_op(&op);
-	if (!ret) {
-		started = true;
-		WRITE_ONCE(resumed, false);
+	ret = transport->start();
+	if (ret == -EBUSY) {
+		/* for the kernel before this one, which crashed */
+		transport->stop();
+		ret = transport->start();
 	}
+	if (!ret)
+		started = true;
 	return ret;
 }
 
-static int tell_xen_to_stop(void)
+/* False: the hypervisor goes on. */
+static bool stop_logging(void)
 {
-	struct xen_hvm_spml op = { .cmd = XEN_SPML_stop };
-
-	return ooh_spml_op(&op);
-}
-
-/* False: Xen goes on. */
-static bool stop_xen(void)
-{
-	int ret = started ? tell_xen_to_stop() : 0;
+	int ret = started ? transport->stop() : 0;
 
 	/* -ENODEV: after a migration there is nothing to stop */
 	if (ret && ret != -ENODEV) {
-		pr_warn("Xen did not stop logging: error %d\n", ret);
+		pr_warn("%s did not stop logging: error %d\n", transport->name, ret);
 		return false;
 	}
 	started = false;
 	return true;
 }
 
-static void free_all(void)
+static int find_transport(void)
 {
-	free_page((unsigned long)status);
-	free_page((unsigned long)groups);
-	vfree(ranges);
-}
+	unsigned int i;
+	int ret;
 
-#if OOH_RESUME_NOTIFIER
-/* Saved and restored, or migrated: whatever Xen knew has stayed behind. */
-static int domain_resumes(struct notifier_block *nb, unsigned long action, void *data)
-{
-	WRITE_ONCE(resumed, true);
-	return NOTIFY_DONE;
+	for (i = 0; i < ARRAY_SIZE(transports); i++) {
+		ret = transports[i]->open(&room);
+		if (ret != -ENXIO) {
+			transport = ret ? NULL : transports[i];
+			return ret;
+		}
+	}
+	pr_err("no page modification log to read: neither QEMU's device ooh-pml" XEN_TOO "\n");
+	return -ENODEV;
 }
-
-static struct notifier_block resume_notifier = { .notifier_call = domain_resumes };
-
-static void listen_for_resume(bool on)
-{
-	if (on)
-		xen_resume_notifier_register(&resume_notifier);
-	else
-		xen_resume_notifier_unregister(&resume_notifier);
-}
-#else
-/* A collect finds out; who waits for the log does not. */
-static void listen_for_resume(bool on)
-{
-}
-#endif
 
 static int spml_init(void)
 {
-	struct xen_hvm_spml op = { .cmd = XEN_SPML_info };
-	u32 base = xen_cpuid_base();
-	int ret;
+	int ret = find_transport();
 
-	if (!base || !xen_hvm_domain()) {
-		pr_err("not a Xen HVM or PVH guest: no page modification log to read\n");
-		return -ENODEV;
-	}
-	if (cpuid_eax(base) < base + 4 || !(cpuid_eax(base + 4) & XEN_HVM_CPUID_SPML)) {
-		pr_err("Xen offers no SPML to this domain: a Xen without it, or spml=1 is missing "
-		       "in the domain's configuration\n");
-		return -ENODEV;
-	}
-	ret = ooh_spml_op(&op);
+	if (ret)
+		return ret;
+	ret = start_logging();
 	if (ret) {
-		pr_err("Xen refuses SPML: error %d\n", ret);
-		return ret == -ENOSYS || ret == -EOPNOTSUPP ? -ENODEV : ret;
+		pr_err("%s does not start logging: error %d\n", transport->name, ret);
+		transport->close(false);
+		return ret;
 	}
-	if (op.u.info.version != XEN_SPML_INTERFACE_VERSION) {
-		pr_err("Xen's SPML has version %u, this module knows %u\n", op.u.info.version,
-		       XEN_SPML_INTERFACE_VERSION);
-		return -ENODEV;
-	}
-	max_tracked = op.u.info.max_tracked;
-	ranges = vmalloc_array(RANGES, sizeof(*ranges));
-	groups = (void *)get_zeroed_page(GFP_KERNEL);
-	status = (void *)get_zeroed_page(GFP_KERNEL);
-	ret = -ENOMEM;
-	if (!ranges || !groups || !status) {
-		pr_err("no memory for what Xen reports\n");
-		goto err;
-	}
-	ret = start_xen();
-	if (ret == -EBUSY) {
-		/* for the kernel before this one, which crashed */
-		tell_xen_to_stop();
-		ret = start_xen();
-	}
-	if (ret) {
-		pr_err("Xen does not start logging: error %d\n", ret);
-		goto err;
-	}
-	listen_for_resume(true);
-	pr_info("SPML: up to %llu frames\n", max_tracked);
+	if (transport->idle_costs)
+		stop_logging();
+	pr_info("SPML: up to %llu frames, by %s\n", room.max_tracked, transport->name);
 	return 0;
-err:
-	free_all();
-	return ret;
 }
 
 static void spml_exit(void)
 {
-	listen_for_resume(false);
-	/* a page that Xen writes to is nobody else's ever */
-	if (!stop_xen())
-		status = NULL;
-	free_all();
+	transport->close(!stop_logging());
 }
 
 void ooh_spml_shutdown(void)
 {
-	stop_xen();
+	stop_logging();
 	shut_down = true;
 }
 
 u64 ooh_spml_max_tracked(void)
 {
-	return max_tracked;
+	return room.max_tracked;
+}
+
+u32 ooh_spml_via(void)
+{
+	return transport->via;
 }
 
 u64 ooh_spml_waiting(void)
 {
-	return READ_ONCE(resumed) ? U64_MAX : READ_ONCE(status->logged);
+	return transport->waiting();
 }
 
-/* Runs of neighbouring frames become ranges. */
-static unsigned int make_ranges(const u64 *pfns, unsigned int nr)
+/* Runs of neighbouring frames become ranges, as many as there is room for. How many are in them? */
+static unsigned int make_ranges(const u64 *pfns, unsigned int nr, unsigned int *nr_ranges)
 {
-	unsigned int n = 0;
+	struct ooh_spml_range *r = room.ranges;
+	unsigned int i, n = 0;
 
-	for (; nr; nr--, pfns++) {
-		if (n && ranges[n - 1].gfn + ranges[n - 1].nr == *pfns)
-			ranges[n - 1].nr++;
+	for (i = 0; i < nr; i++) {
+		if (n && r[n - 1].gfn + r[n - 1].nr == pfns[i])
+			r[n - 1].nr++;
+		else if (n < room.nr_ranges)
+			r[n++] = (struct ooh_spml_range){ .gfn = pfns[i], .nr = 1 };
 		else
-			ranges[n++] = (struct xen_spml_range){ .gfn = *pfns, .nr = 1 };
+			break;
 	}
-	return n;
-}
-
-int ooh_spml_range_op(u32 cmd, struct xen_spml_range *r, unsigned int nr, struct xen_hvm_spml *op)
-{
-	u64 began = ktime_get_ns();
-	int ret;
-
-	*op = (struct xen_hvm_spml){ .cmd = cmd };
-	op->u.ranges.ranges = (unsigned long)r;
-	op->u.ranges.nr_ranges = nr;
-	ret = ooh_spml_op(op);
-	ooh_counters.arm_ns += ktime_get_ns() - began;
-	return ret;
+	*nr_ranges = n;
+	return i;
 }
 
 /* How many of the frames came before the one that the operation stumbled on? */
-static unsigned int frames_done(const struct xen_hvm_spml *op, unsigned int n)
+static unsigned int frames_before(const struct ooh_spml_place *place, unsigned int nr_ranges)
 {
-	unsigned int i, done = op->u.ranges.offset;
+	unsigned int i, frames = place->frames;
 
-	for (i = 0; i < min(op->u.ranges.done, n); i++)
-		done += ranges[i].nr;
-	return done;
+	for (i = 0; i < min(place->ranges, nr_ranges); i++)
+		frames += room.ranges[i].nr;
+	return frames;
 }
 
 /*
- * A frame that Xen does not take is passed over. Where it takes none any more (a quota
- * that is used up), it is not asked for each.
+ * A frame that the hypervisor does not take is passed over. Where it takes none any more (a
+ * quota that is used up), it is not asked for each.
  */
 int ooh_spml_arm(const u64 *pfns, unsigned int nr, void (*refused)(unsigned long pfn))
 {
-	unsigned int n, done, tries = 0;
-	struct xen_hvm_spml op;
+	unsigned int n, nr_ranges, done, tries = 0;
+	struct ooh_spml_place place;
 	int ret, first = 0;
 
 	while (nr) {
-		n = make_ranges(pfns, nr);
-		ret = ooh_spml_range_op(XEN_SPML_arm, ranges, n, &op);
-		if (!ret)
-			break;
+		n = make_ranges(pfns, nr, &nr_ranges);
+		ret = transport->arm(nr_ranges, &place);
+		if (!ret) {
+			pfns += n;
+			nr -= n;
+			continue;
+		}
 		if (!first)
 			first = ret;
-		done = frames_done(&op, n);
+		done = frames_before(&place, nr_ranges);
 		/* an error, but not with one of these frames: then none is as it should be */
-		if (done >= nr)
+		if (done >= n)
 			done = 0;
 		pfns += done;
 		nr -= done;
@@ -268,20 +192,28 @@ int ooh_spml_arm(const u64 *pfns, unsigned int nr, void (*refused)(unsigned long
 
 int ooh_spml_forget(const u64 *pfns, unsigned int nr)
 {
-	struct xen_hvm_spml op;
+	unsigned int n, nr_ranges;
+	int ret, first = 0;
 
-	return ooh_spml_range_op(XEN_SPML_forget, ranges, make_ranges(pfns, nr), &op);
+	for (; nr; pfns += n, nr -= n) {
+		n = make_ranges(pfns, nr, &nr_ranges);
+		ret = transport->forget(nr_ranges);
+		if (!first)
+			first = ret;
+	}
+	return first;
 }
 
-/* What Xen knows is of no use any more: from here on nothing is armed. -ENOMEM, -ENODEV */
+/* What the hypervisor knows is of no use any more: from here on nothing is armed. -ENOMEM, -ENODEV */
 int ooh_spml_anew(void)
 {
 	int ret;
 
-	stop_xen();
-	ret = start_xen();
+	stop_logging();
+	ret = start_logging();
 	if (ret)
-		pr_err_ratelimited("Xen does not start logging again: error %d\n", ret);
+		pr_err_ratelimited("%s does not start logging again: error %d\n", transport->name,
+				   ret);
 	return ret && ret != -ENOMEM ? -ENODEV : ret;
 }
 
@@ -292,26 +224,24 @@ static void nobody_group(unsigned long pfn, unsigned long *bits)
 
 const struct ooh_log_sink ooh_spml_nobody = { nobody_group };
 
-/* A fault for tests: frames that everybody takes for armed, and Xen does not follow. */
-static void leave_unarmed(const struct xen_spml_group *group, const unsigned long *bits)
+/* A fault for tests: frames that everybody takes for armed, and nobody follows. */
+static void leave_unarmed(const struct ooh_spml_group *group, const unsigned long *bits)
 {
 	unsigned int first, last, n = 0;
-	struct xen_hvm_spml op;
 
-	for_each_set_bitrange(first, last, bits, XEN_SPML_GROUP_FRAMES)
-		ranges[n++] =
-			(struct xen_spml_range){ .gfn = group->gfn + first, .nr = last - first };
-	ooh_spml_range_op(XEN_SPML_forget, ranges, n, &op);
+	for_each_set_bitrange(first, last, bits, OOH_GROUP_FRAMES)
+		room.ranges[n++] =
+			(struct ooh_spml_range){ .gfn = group->gfn + first, .nr = last - first };
+	transport->forget(n);
 }
 
 /* Returns how many frames there were. */
-static u64 hand_over(const struct ooh_log_sink *sink, const struct xen_spml_group *group)
+static u64 hand_over(const struct ooh_log_sink *sink, const struct ooh_spml_group *group)
 {
 	DECLARE_BITMAP(bits, OOH_GROUP_FRAMES);
 	enum ooh_inject fault = ooh_injected();
 	unsigned int i, frames;
 
-	BUILD_BUG_ON(OOH_GROUP_FRAMES != XEN_SPML_GROUP_FRAMES);
 	bitmap_from_arr64(bits, group->bits, OOH_GROUP_FRAMES);
 	frames = bitmap_weight(bits, OOH_GROUP_FRAMES);
 	if (fault == OOH_INJECT_NOREARM)
@@ -331,43 +261,37 @@ static int start_over(u32 *reasons, int error)
 
 int ooh_spml_drain(const struct ooh_log_sink *sink, u32 *reasons)
 {
-	struct xen_hvm_spml op = { .cmd = XEN_SPML_collect };
-	struct xen_spml_collect *c = &op.u.collect;
+	struct ooh_spml_round round = {};
 	u64 frames = 0, began, now;
 	unsigned int i;
 	int ret;
 
 	/* for a tracker to hear of it */
 	if (ooh_injected() == OOH_INJECT_LOST && sink != &ooh_spml_nobody) {
-		tell_xen_to_stop();
+		transport->stop();
 		ooh_inject_end();
 	}
-	/* if Xen does not know the domain any more it says so now */
-	WRITE_ONCE(resumed, false);
-	c->groups = (unsigned long)groups;
-	c->nr_groups = NR_GROUPS;
 	/* one call has the logs emptied and ends the round; others are for what had no room */
 	do {
 		began = ktime_get_ns();
-		c->done = 0;
-		ret = started ? ooh_spml_op(&op) : -ENODEV;
+		ret = started ? transport->collect(&round) : -ENODEV;
 		now = ktime_get_ns();
 		ooh_counters.drain_ns += now - began;
 		if (ret)
 			return start_over(reasons, ret);
-		for (i = 0; i < c->done; i++) {
-			frames += hand_over(sink, &groups[i]);
+		for (i = 0; i < round.done; i++) {
+			frames += hand_over(sink, &room.groups[i]);
 			cond_resched();
 		}
 		ooh_counters.map_ns += ktime_get_ns() - now;
-	} while (c->flags & XEN_SPML_COLLECT_MORE);
+	} while (round.more);
 	trace_ooh_drain(frames, frames);
 	return 0;
 }
 
 /*
- * What the logs hold from before is none of the trackers' business. If what Xen knew stayed
- * behind in a migration, it is started again.
+ * What the logs hold from before is none of the trackers' business. If what the hypervisor
+ * knew stayed behind in a migration, it is started again.
  */
 int ooh_spml_start(void)
 {
@@ -385,6 +309,8 @@ static bool spml_usable(void)
 
 static void spml_stop(void)
 {
+	if (transport->idle_costs)
+		stop_logging();
 }
 
 const struct ooh_log_ops ooh_log_spml = {

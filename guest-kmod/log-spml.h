@@ -1,19 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What log-epml.c, which lies over it, needs of Xen's log. */
+/* What log.c and log-epml.c, which lies over it, need of the hypervisor's log. */
 #ifndef OOH_LOG_SPML_H
 #define OOH_LOG_SPML_H
 
 #include <linux/types.h>
-#include "xen-spml.h"
 
 struct ooh_log_sink;
 
 int ooh_spml_start(void);
-int ooh_spml_op(struct xen_hvm_spml *op);
-int ooh_spml_range_op(u32 cmd, struct xen_spml_range *r, unsigned int nr, struct xen_hvm_spml *op);
-int ooh_spml_anew(void); /* what Xen knows is of no use. 0, -ENOMEM, -ENODEV */
+int ooh_spml_anew(void); /* what the hypervisor knows is of no use. 0, -ENOMEM, -ENODEV */
 u64 ooh_spml_waiting(void);
 u64 ooh_spml_max_tracked(void);
+u32 ooh_spml_via(void); /* OOH_VIA_* */
 int ooh_spml_arm(const u64 *pfns, unsigned int nr, void (*refused)(unsigned long pfn));
 int ooh_spml_forget(const u64 *pfns, unsigned int nr);
 int ooh_spml_drain(const struct ooh_log_sink *sink, u32 *reasons);

@@ -96,6 +96,7 @@ u64 ooh_log_waiting(void)
 void ooh_log_info(struct ooh_info *info)
 {
 	info->mechanisms = usable_mechanisms();
+	info->via = ooh_spml_via();
 	info->max_pages = ooh_spml_max_tracked();
 	/* a record is a frame: so many may wait */
 	info->max_records = info->max_pages;

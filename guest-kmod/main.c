@@ -10,7 +10,8 @@
  *	pagetable*.c		what its page tables map
  *	pagecache.c		what it shows of files without an entry
  *	rmap.c			who uses a frame; what is armed
- *	log.c, log-*.c		which frames were written: Xen's bitmap, the processor's logs
+ *	log.c, log-*.c		which frames were written: the hypervisor's bitmap, the processor's logs
+ *	transport-*.c		who hands over the bitmap: Xen, or QEMU on KVM
  */
 #include <linux/init.h>
 #include <linux/module.h>

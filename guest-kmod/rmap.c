@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Reverse map: who uses a frame, and which frames Xen follows for us.
+ * Reverse map: who uses a frame, and which frames the hypervisor follows for us.
  *
  * A frame with a user is armed, once for all its users. Arming and forgetting are
  * queued, because a user comes or goes in the middle of a page table that is being
  * looked through with interrupts off.
  *
- * A frame that Xen does not arm (there is a quota, and not all memory is ordinary) counts
+ * A frame that it does not arm (there is a quota, and not all memory is ordinary) counts
  * as written in each round, and is tried again.
  */
 #include <linux/idr.h>
@@ -223,7 +223,7 @@ void ooh_rmap_make_room(unsigned int nr)
 		ooh_rmap_flush();
 }
 
-/* A frame that counts as written in each round from now on, until Xen arms it. */
+/* A frame that counts as written in each round from now on, until it is armed. */
 static void refuse(unsigned long pfn)
 {
 	struct chunk *chunk = chunk_of(pfn);
@@ -288,7 +288,7 @@ void ooh_rmap_flush(void)
 	}
 	if (forget)
 		err = ooh_log->forget(to_forget, forget);
-	/* Xen goes on following some: more records than need be */
+	/* the hypervisor goes on following some: more records than need be */
 	if (err)
 		ooh_counters.not_forgotten++;
 	/* each frame that is not armed is refused: the error is in that */
@@ -369,7 +369,7 @@ static void group_written(unsigned long pfn, unsigned long *bits)
 				bits[w] &= ~(left & -left);
 }
 
-/* What Xen did not arm, counts as written, and is tried again: there may be room now. */
+/* What was not armed counts as written, and is tried again: there may be room now. */
 static void refused_are_written(void)
 {
 	struct chunk *chunk;

@@ -24,16 +24,6 @@
 #error "ooh: x86-64 only"
 #endif
 
-/*
- * Header of the ABI with Xen, which is written for Xen's public headers:
- * what it takes from there.
- */
-#include <xen/interface/xen.h>
-
-#ifndef DEFINE_XEN_GUEST_HANDLE
-#define DEFINE_XEN_GUEST_HANDLE(name) DEFINE_GUEST_HANDLE(name)
-#endif
-
 /* Grows what p points to from old to size bytes; of what came from here the new part is zero. */
 static inline void *ooh_kvrealloc(void *p, size_t old, size_t size)
 {

@@ -31,9 +31,9 @@
  * through /proc/PID/mem, changed in the round or which newly appeared. What is
  * written while COLLECT runs belongs to one of the two rounds, never to
  * neither. Where the log was lost, everything mapped is reported and
- * OOH_F_ALL_DIRTY is set with the reason. A page whose frame Xen does not let
- * us follow (more of them than this domain may have, too little memory on the
- * host, no RAM of this guest) is reported in every round.
+ * OOH_F_ALL_DIRTY is set with the reason. A page whose frame the
+ * hypervisor does not let us follow (more of them than this guest may have, too
+ * little memory on the host, no RAM of this guest) is reported in every round.
  *
  * Ranges. The ranges of one round may not fit into the caller's vector:
  * OOH_F_MORE is set, and the rest is fetched by further calls with
@@ -48,8 +48,8 @@
  * log was lost: then it is time for a COLLECT, which makes it not readable. The
  * log is one for the guest: what others' trackers have in it counts, too.
  * Records that a CPU still keeps do not count: up to 511 per CPU with SPML, 255
- * with EPML; and on kernels behind 6.12 a restore of the guest is found by a
- * COLLECT alone. So a program that wants to see every write soon polls with a time
+ * with EPML; and on kernels behind 6.12 a restore of a guest of Xen is found by a
+ * COLLECT alone. On KVM what is known may be 100 ms old. So a program that wants to see every write soon polls with a time
  * limit. POLLHUP: the address space is gone. POLLERR: not attached.
  *
  * How the interface grows. Each struct begins with its size, which the caller
@@ -73,8 +73,12 @@
 #define OOH_ABI_VERSION 3
 
 /* Logging mechanisms */
-#define OOH_MECH_SPML 1 /* Xen drains the log into a bitmap */
+#define OOH_MECH_SPML 1 /* the hypervisor drains the log into a bitmap */
 #define OOH_MECH_EPML 2 /* the processor writes a log for the guest */
+
+/* Who hands the hypervisor's log over */
+#define OOH_VIA_XEN  1 /* Xen, by hypercalls */
+#define OOH_VIA_QEMU 2 /* KVM, through QEMU's device ooh-pml */
 
 struct ooh_info {
 	__u32 size;	   /* in, out */
@@ -83,6 +87,8 @@ struct ooh_info {
 	__u32 trackers;	   /* out: attached trackers */
 	__u64 max_records; /* out: records that may wait at most, which is max_pages */
 	__u64 max_pages;   /* out: pages that can be tracked at once, all trackers */
+	__u32 via;	   /* out: OOH_VIA_* */
+	__u32 pad;	   /* out: 0 */
 };
 
 struct ooh_attach {
@@ -122,7 +128,7 @@ struct ooh_range {
 /* struct ooh_collect.reason: why everything is dirty, a set of bits */
 #define OOH_REASON_RESTORED  (1u << 0) /* the domain was restored or migrated */
 #define OOH_REASON_NOMEM     (1u << 1) /* no memory to keep the state */
-#define OOH_REASON_HYPERCALL (1u << 2) /* Xen refused to collect */
+#define OOH_REASON_HYPERCALL (1u << 2) /* the hypervisor refused to collect */
 
 struct ooh_collect {
 	__u32 size;    /* in, out */
@@ -151,7 +157,7 @@ struct ooh_dev_stats { /* of this tracker, since ATTACH, unless it says otherwis
 	__u64 mapped;	  /* pages tracked now */
 	__u64 tables;	  /* page tables that were looked through */
 	__u64 armed;	  /* frames newly armed */
-	__u64 hypercalls; /* (whole module) */
+	__u64 hypercalls; /* calls of Xen, exits to QEMU (whole module) */
 	__u64 drain_ns;	  /* time in: empty the logs and get what they held (whole module) */
 	__u64 map_ns;	  /* time in: frames to pages */
 	__u64 arm_ns;	  /* time in: arm new frames, forget old ones; EPML: and arm logged
@@ -161,8 +167,8 @@ struct ooh_dev_stats { /* of this tracker, since ATTACH, unless it says otherwis
 	__u64 log_walks;     /* of these: made by page walks, for a page table */
 	__u64 log_user;	     /* of these: made in user mode */
 	__u64 notifications; /* interrupts because a log was filling */
-	__u64 refused;	     /* times that Xen did not arm a frame, which then counted as
-			      * written until it did (whole module) */
+	__u64 refused;	     /* times that a frame was not armed, which then counted as
+			      * written until it was (whole module) */
 };
 /* ENOTCONN: not attached */
 

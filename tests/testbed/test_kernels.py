@@ -83,12 +83,14 @@ def test_builds_without_a_warning(built, suite):
     assert (b"kvm_set_posted_intr_wakeup_handler" in b.module.read_bytes()) == (suite != "trixie-backports")
 
 
-@pytest.mark.parametrize("option,parameters", [("DEBUG=1", {"inject", "epml_vmfunc"}), ("EPML=n", set())])
+@pytest.mark.parametrize("option,parameters", [("DEBUG=1", {"inject", "epml_vmfunc"}), ("EPML=n", set()), ("XEN=n", set())])
 def test_other_builds(option, parameters):
-    """With faults for tests to put in, which is what the guest has; with SPML alone."""
+    """With faults for tests to put in, which is what the guest has; with SPML alone; for kernels without Xen."""
     b = Built("trixie", option)
     assert b.returncode == 0 and NO_BTF.sub("", b.log) == "", b.log[-3000:]
     assert {i.split(b"=")[1].split(b":")[0].decode() for i in b.info() if i.startswith(b"parm=")} == parameters
+    # what it would need of the kernel for hypercalls
+    assert (b"xen_domain_type" in b.module.read_bytes()) == (option != "XEN=n")
 
 
 @pytest.mark.parametrize("version,flags,good", [("5.19", [], False), ("6.1", [], True), ("7.3", [], True),
