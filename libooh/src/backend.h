@@ -12,7 +12,7 @@ struct ooh_tracker;
 
 struct backend {
 	const char *name;
-	const char *how; /* in words, when it is usable */
+	const char *how; /* in words, when it is usable; NULL: probe() says it */
 
 	/* Is it usable on this machine? 0, or -errno with the reason in words. */
 	int (*probe)(char *why, size_t size);

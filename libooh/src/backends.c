@@ -53,7 +53,7 @@ API int ooh_backends(struct ooh_backend *vec, int len, size_t size)
 		memset(&b, 0, sizeof(b));
 		b.name = backends[i]->name;
 		b.usable = !backends[i]->probe(b.reason, sizeof(b.reason));
-		if (b.usable)
+		if (b.usable && backends[i]->how)
 			snprintf(b.reason, sizeof(b.reason), "%s", backends[i]->how);
 		to += give_sized(to, size, &b, sizeof(b));
 	}

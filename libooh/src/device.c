@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * The two logs that the CPU writes, one of the guest's own (epml) and one that Xen
+ * The two logs that the CPU writes, one of the guest's own (epml) and one that the hypervisor
  * hands over (spml), both through the module: see ooh/uapi.h.
  */
 #include <errno.h>
@@ -22,15 +22,19 @@ struct device {
 	struct ooh_range vec[VECTOR];
 };
 
-static const char *const not_offered[] = {
-	[OOH_MECH_SPML] = "Xen offers no SPML to this guest (create it with spml=1)",
-	[OOH_MECH_EPML] = "Xen offers no EPML to this guest: the processor has none, or "
-			  "epml=1 is missing in the guest's configuration",
-};
-
-static int open_device(unsigned int mechanism, char *why, size_t size)
+static const char *not_offered(unsigned int mechanism, const struct ooh_info *info)
 {
-	struct ooh_info info = { .size = sizeof(info) };
+	if (mechanism == OOH_MECH_SPML)
+		return "the module ooh offers no log of the hypervisor's";
+	if (info->via == OOH_VIA_QEMU)
+		return "KVM offers no EPML to its guests";
+	return "Xen offers no EPML to this guest: the processor has none, or epml=1 is missing "
+	       "in the guest's configuration";
+}
+
+/* A descriptor, and what the module says of itself. */
+static int open_device(unsigned int mechanism, struct ooh_info *info, char *why, size_t size)
+{
 	int fd = open(DEVICE, O_RDWR | O_CLOEXEC), rc;
 
 	if (fd < 0) {
@@ -39,20 +43,22 @@ static int open_device(unsigned int mechanism, char *why, size_t size)
 			return backend_why(why, size, rc,
 					   DEVICE
 					   " is absent: the module ooh is "
-					   "not loaded (needs a Xen guest created with spml=1)");
+					   "not loaded (needs a Xen guest created with spml=1, "
+					   "or a KVM guest with QEMU's device ooh-pml)");
 		return backend_why(why, size, rc, DEVICE ": %s", strerrordesc_np(-rc));
 	}
-	if (ioctl(fd, OOH_IOC_INFO, &info)) {
+	*info = (struct ooh_info){ .size = sizeof(*info) };
+	if (ioctl(fd, OOH_IOC_INFO, info)) {
 		rc = -errno;
 		backend_why(why, size, rc, DEVICE " does not answer as the module ooh does: %s",
 			    strerrordesc_np(-rc));
-	} else if (info.version != OOH_ABI_VERSION) {
+	} else if (info->version != OOH_ABI_VERSION) {
 		rc = backend_why(why, size, -EPROTO,
 				 "the module ooh speaks version %u, this "
 				 "library version %u",
-				 info.version, OOH_ABI_VERSION);
-	} else if (!(info.mechanisms & (1u << mechanism))) {
-		rc = backend_why(why, size, -EOPNOTSUPP, "%s", not_offered[mechanism]);
+				 info->version, OOH_ABI_VERSION);
+	} else if (!(info->mechanisms & (1u << mechanism))) {
+		rc = backend_why(why, size, -EOPNOTSUPP, "%s", not_offered(mechanism, info));
 	} else {
 		return fd;
 	}
@@ -60,24 +66,27 @@ static int open_device(unsigned int mechanism, char *why, size_t size)
 	return rc;
 }
 
-static int probe(unsigned int mechanism, char *why, size_t size)
+static int spml_probe(char *why, size_t size)
 {
-	int fd = open_device(mechanism, why, size);
+	struct ooh_info info;
+	int fd = open_device(OOH_MECH_SPML, &info, why, size);
 
 	if (fd < 0)
 		return fd;
 	close(fd);
-	return 0;
-}
-
-static int spml_probe(char *why, size_t size)
-{
-	return probe(OOH_MECH_SPML, why, size);
+	return backend_why(why, size, 0, "a log written by the CPU (PML), handed over by %s",
+			   info.via == OOH_VIA_QEMU ? "KVM, through QEMU's device" : "Xen");
 }
 
 static int epml_probe(char *why, size_t size)
 {
-	return probe(OOH_MECH_EPML, why, size);
+	struct ooh_info info;
+	int fd = open_device(OOH_MECH_EPML, &info, why, size);
+
+	if (fd < 0)
+		return fd;
+	close(fd);
+	return backend_why(why, size, 0, "a log written by the CPU for this guest (EPML)");
 }
 
 static int device_attach(struct ooh_tracker *t)
@@ -88,10 +97,11 @@ static int device_attach(struct ooh_tracker *t)
 		.pid = t->pid,
 		.mechanism = mechanism,
 	};
+	struct ooh_info info;
 	struct device *s;
 	int fd, rc;
 
-	fd = open_device(mechanism, t->reason, sizeof(t->reason));
+	fd = open_device(mechanism, &info, t->reason, sizeof(t->reason));
 	if (fd < 0)
 		return fd;
 	/* whoever may open it may trace the process: the kernel judges that here */
@@ -140,7 +150,7 @@ static void all_dirty(struct ooh_tracker *t, unsigned int why)
 	static const char *const words[] = {
 		"the guest was restored or migrated",
 		"no memory to keep the state",
-		"Xen refused to collect",
+		"the hypervisor refused to collect",
 	};
 	size_t i, at = 0;
 
@@ -220,7 +230,6 @@ static int device_stats(struct ooh_tracker *t, struct ooh_tracker_stats *stats)
 
 const struct backend backend_epml = {
 	.name = "epml",
-	.how = "a log written by the CPU for this guest (EPML)",
 	.probe = epml_probe,
 	.attach = device_attach,
 	.collect = device_collect,
@@ -232,7 +241,6 @@ const struct backend backend_epml = {
 
 const struct backend backend_spml = {
 	.name = "spml",
-	.how = "a log written by the CPU (PML), handed over by Xen",
 	.probe = spml_probe,
 	.attach = device_attach,
 	.collect = device_collect,
