@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Description: each backend of libooh reports exactly the pages that a process
- * wrote, round after round: those, and not their neighbours.
+ * wrote, round after round: those, and not their neighbours. One that this
+ * machine does not have (OOH_WITHOUT) is refused.
  */
 #include <signal.h>
 #include <sys/prctl.h>
@@ -67,16 +68,32 @@ static void rounds(const char *backend, char *p, pid_t pid, int to, int from)
 	ooh_close(t);
 }
 
+static void refused(const char *backend)
+{
+	struct ooh_tracker *t;
+	char why[OOH_REASON_LEN];
+	int rc = ooh_open(getpid(), backend, 0, &t, why, sizeof(why));
+
+	check(rc == -EOPNOTSUPP, "%s: refused: %s", backend, rc ? why : "opened");
+	if (!rc)
+		ooh_close(t);
+}
+
 int main(void)
 {
 	static const char *const backends[] = { "epml", "spml", "pagemap-scan", "uffd-wp",
 						"soft-dirty" };
+	const char *without = getenv("OOH_WITHOUT");
 
 	for (size_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++) {
 		int to[2], from[2], status;
 		char *p = touched(NR);
 		pid_t pid;
 
+		if (without && !strcmp(without, backends[i])) {
+			refused(backends[i]);
+			continue;
+		}
 		if (pipe(to) || pipe(from))
 			error("pipe");
 		pid = fork();

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import LOGS, long
+from conftest import LOGS, MACHINE, long
 from hard import soaking
 
 # What each of the kernel's trackers misses by design: docs/soundness.md says why.
@@ -47,7 +47,7 @@ def sound(result, ops):
 
 @pytest.mark.parametrize("log", LOGS)
 def test_a_log(ready, rows, log):
-    result = soaking.Result("default", log)
+    result = soaking.Result(MACHINE, log)
     rows.append(result)
     assert not soaking.run(ready, result, 100_000)
     sound(result, 100_000)
@@ -71,7 +71,7 @@ def test_a_log_on_two_processors(machines, rows, log):
 def test_the_kernels_trackers(ready, rows, backend, everything):
     """Whatever they miss, it is by these kinds of operations: without them it is nothing. With them it is a
     row of the table."""
-    result = soaking.Result("default", backend, [] if everything else BY_DESIGN[backend])
+    result = soaking.Result(MACHINE, backend, [] if everything else BY_DESIGN[backend])
     rows.append(result)
     soaking.run(ready, result, 20_000)
     assert result.ops == 20_000 and result.sum["changed"] > 0
@@ -81,7 +81,7 @@ def test_the_kernels_trackers(ready, rows, backend, everything):
 @pytest.mark.parametrize("log", ["epml", long("spml")])
 def test_lives(ready, rows, log):
     """It starts itself anew, at the same addresses, and a process that shares the old memory lives on."""
-    result = soaking.Result("default", log)
+    result = soaking.Result(MACHINE, log)
     rows.append(result)
     assert not soaking.run(ready, result, 15_000, lives=3)
     assert result.ops == 15_000
@@ -93,6 +93,6 @@ def test_lives(ready, rows, log):
 @pytest.mark.parametrize("log, fault", [("spml", "norearm"), ("epml", "droprecord")])
 def test_a_planted_fault_is_found(ready, module, log, fault):
     module(f"inject={fault}")
-    result = soaking.Result("default", log)
+    result = soaking.Result(MACHINE, log)
     assert soaking.run(ready, result, 10_000)
     assert result.sum["missed"] > 0
