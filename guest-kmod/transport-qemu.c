@@ -16,7 +16,7 @@
 #include "transport.h"
 
 /* Each operation is an exit to QEMU, so it is given much at once: 4 MiB of scattered pages. */
-#define RANGES	   1024
+#define RANGES 1024
 /* What QEMU hands out at once, at most. */
 #define NR_GROUPS  1024
 #define RANGES_LEN (RANGES * sizeof(struct ooh_spml_range))
@@ -93,8 +93,7 @@ static void remove(struct pci_dev *dev)
 }
 
 static const struct pci_device_id ids[] = {
-	{ PCI_DEVICE(OOH_PML_PCI_VENDOR_ID, OOH_PML_PCI_DEVICE_ID) },
-	{}
+	{ PCI_DEVICE(OOH_PML_PCI_VENDOR_ID, OOH_PML_PCI_DEVICE_ID) }, {}
 };
 MODULE_DEVICE_TABLE(pci, ids);
 
