@@ -13,9 +13,10 @@ compile = @mkdir -p $(@D) && $(CC) $(CFLAGS) -D_GNU_SOURCE -Iinclude -Ilibooh/in
 
 BENCHES := $(addprefix $(TREE)/usr/lib/ooh/bench/,$(basename $(notdir $(wildcard bench/*.c))))
 
-# disks with file systems, for tests/hard and tests/guest; the kernel takes only its own build's
+# disks with file systems, and QEMU's devices, for tests/hard and tests/guest; the kernel takes only its own build's
 MODULES := $(addprefix $(TREE)/usr/lib/ooh/modules/,$(addsuffix .ko,crc16 crc32c_generic mbcache jbd2 ext4 brd \
-	nls_cp437 nls_ascii nls_utf8 fat vfat))
+	nls_cp437 nls_ascii nls_utf8 fat vfat virtio_blk failover net_failover virtio_net virtio_balloon netfs 9pnet \
+	9pnet_virtio 9p))
 
 
 # The collector: the guest's libgc.so.1 is ours. The tests that came with it, and our programs
