@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # make          the library and the ooh command for this machine
-# make demo     everything from scratch, then the main job on a real redis-server
+# make demo     everything from scratch, then the main job on a real redis-server (CONFIG=kvm: in a guest of KVM)
 # make check    all tests; the last line is "N passed, N failed, N skipped"
 # make bench    every tracker on the same work, and a report (an hour; QUICK=1: minutes, a check that it works)
 # make cost     the cost of a round over mapped size and dirty share (COST="--log epml --sizes 1024")
 # make bench-gc pauses of a garbage collector by implementation of its dirty bits (half an hour)
 # make check-long  what make check leaves out, too: all tests, each with every log and on every machine (hours)
 # make check-gc of these the collector's (minutes)
+# make check-kvm  the guest's tests and the generator in a guest of KVM (half an hour)
 # make check-criu  CRIU's own tests and all ways to change memory, with the plugin and without (hours)
 # make check-patches  of these every prefix of every patch series (an hour or two)
 # make bench-criu  what a dump costs, by soft-dirty and by each tracker (hours; BENCH="--keys N,N ...")
@@ -48,7 +49,7 @@ guest: testbed
 		testbed/in-root make -s -f /ooh/tests/criu.mk BUILD=/build
 
 demo: guest
-	@demo/run
+	@demo/run $(if $(CONFIG),--config $(CONFIG))
 
 bench: guest packages-bench
 	@bench/run $(if $(QUICK),--quick)
@@ -85,6 +86,12 @@ check-criu: guest packages-check
 		tests/guest/test_criu.py::test_the_synopsis_runs_as_printed \
 		tests/guest/test_programs.py::test_a_round_ends_while_pages_move; s=$$?; cat $(BUILD)/criu-zdtm.txt; exit $$s
 
+# What needs no Xen.
+check-kvm: guest packages-check
+	@OOH_MACHINE=kvm tests/run -n 0 tests/guest/test_programs.py tests/guest/test_verify.py tests/guest/test_examples.py \
+		tests/guest/test_boehm.py tests/guest/test_criu.py tests/guest/test_criu_patches.py \
+		tests/guest/test_top_guest.py tests/testbed/test_hard.py tests/testbed/test_kvm.py tests/testbed/test_kvm_writers.py
+
 check-patches: testbed packages-check
 	@OOH_LONG=1 tests/run tests/test_patches.py
 
@@ -107,4 +114,4 @@ clean:
 	@! [ -d $(BUILD)/testbed ] || testbed/vm down --all
 	rm -rf $(BUILD)
 
-.PHONY: all host testbed guest demo bench cost bench-gc check-gc fuzz soak check check-long check-criu check-patches bench-criu lint format install down clean
+.PHONY: all host testbed guest demo bench cost bench-gc check-gc fuzz soak check check-long check-kvm check-criu check-patches bench-criu lint format install down clean
