@@ -89,10 +89,10 @@ class Machine:
         return self.run("host", "sh", "-c", script, **kw)
 
     @contextlib.contextmanager
-    def dom0_meanwhile(self, script, into=()):
-        """A script in dom0 that goes on until its input ends, which is when the block ends. It has to
-        succeed; its output is in the list then."""
-        cmd = self.command("dom0", ["sh", "-c", script], 600, into)
+    def dom0_meanwhile(self, script, into=(), verb="dom0"):
+        """A script in dom0 (verb "host": on KVM's host) that goes on until its input ends, which is when the block
+        ends. It has to succeed; its output is in the list then."""
+        cmd = self.command(verb, ["sh", "-c", script], 600, into)
         p = subprocess.Popen(cmd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         output = []
         try:
@@ -153,7 +153,7 @@ class Machines:
 # up to two, and the second one has machines of its own. A process takes a whole file, and the next one
 # when it is done: those that take more than a minute come first, the longest before all others, so that
 # no process is left alone in the end. (tests/run prints what each takes.)
-LONGEST = ["test_configs", "test_migration", "here", "test_patches", "test_hard", "test_fuzz", "test_leaks", "test_xen_defects",
+LONGEST = ["test_configs", "test_migration", "test_kvm", "test_kvm_writers", "here", "test_patches", "test_hard", "test_fuzz", "test_leaks", "test_xen_defects",
            "test_programs", "test_criu", "test_verify", "test_logdirty", "test_boehm", "test_run", "test_kernels", "test_costs",
            "test_memory", "test_criu_zdtm", "test_debug", "test_vm", "test_criu_patches"]
 # a unit, too: all that builds and runs programs of this machine's

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from conftest import SOFTWARE, VM
+from hard import soaking
 
 TESTS = "/usr/lib/ooh/tests"
 
@@ -63,24 +64,76 @@ def test_data_comes_through_and_as_it_is_made(kvm, verb):
     assert p.communicate(timeout=60)[0] == b"second\n" and p.returncode == 0
 
 
-def test_no_log_is_said_to_be_none(kvm):
-    """Nothing offers the processor's log to this guest."""
-    lines = dict(line.split(maxsplit=1) for line in kvm.good("ooh backends").splitlines())
+def test_the_log_comes_through_qemu(kvm):
+    kvm.good("rmmod ooh 2>/dev/null; test ! -e /dev/ooh")
+    lines = backends(kvm)
     for log in ("epml", "spml"):
-        assert re.match(r"not usable +\S+ .*not loaded", lines[log]), lines[log]
+        assert re.match(r"not usable +\S+ .*not loaded.*QEMU's device ooh-pml", lines[log]), lines[log]
+    kvm.good("/usr/lib/ooh/reload; test -e /dev/ooh")
+    lines = backends(kvm)
+    assert re.match(r"usable .*KVM, through QEMU's device", lines["spml"])
+    assert re.match(r"not usable .*KVM offers no EPML", lines["epml"])
     for backend in SOFTWARE:
         assert lines[backend].startswith("usable"), lines[backend]
-    r = kvm.exec("ooh", "record", "-b", "spml", "-n", "1", "--", "sleep", "5")
-    assert r.returncode not in (0, 124, 125) and "not loaded" in r.stderr
+    r = kvm.exec("ooh", "record", "-b", "epml", "-n", "1", "--", "sleep", "5")
+    assert r.returncode not in (0, 124, 125) and "KVM offers no EPML" in r.stderr
 
 
-@pytest.mark.parametrize("backend", SOFTWARE)
-def test_verify(kvm, backend):
-    r = kvm.exec("ooh", "verify", "--json", "-b", backend, "-n", "5", "-i", "50", "--", f"{TESTS}/changers", "store")
+def backends(m):
+    return dict(line.split(maxsplit=1) for line in m.good("ooh backends").splitlines())
+
+
+def test_nothing_tracked_costs_nothing(kvm):
+    """The host logs while somebody is tracked, and not before or after."""
+    kvm.good("/usr/lib/ooh/reload")
+    device = kvm.host("hmp info qom-tree /machine/peripheral-anon").stdout
+    path, = re.findall(r"/(device\[\d+\]) \(ooh-pml\)", device)
+    started = f"hmp qom-get /machine/peripheral-anon/{path} started"
+    assert "false" in kvm.host(started).stdout
+    kvm.good("setsid ooh record -b spml -n 100000 -i 100 -p 1 </dev/null >/run/out 2>&1 & for i in $(seq 50); do "
+             "[ -s /run/out ] && break; sleep 0.1; done")
+    assert "true" in kvm.host(started).stdout
+    kvm.good("pkill -x ooh; while pgrep -x ooh; do sleep 0.1; done")
+    assert "false" in kvm.host(started).stdout
+
+
+@pytest.mark.parametrize("program", ["store", "absent", "huge", "kernel_write", "many_mappings", "mapping", "markers", "poll",
+                                     "remapped", "several", "stopped", "unheld"])
+def test_program(kvm, program):
+    """Those of tests/guest that the log has a part in. make check-kvm runs all."""
+    kvm.good("/usr/lib/ooh/reload")
+    r = kvm.exec("env", "OOH_TESTED=spml", f"{TESTS}/{program}")
+    print(r.stdout, r.stderr)
+    assert r.returncode == 0 and "ok:" in r.stdout
+
+
+@pytest.mark.parametrize("way", ["threads", "map", "fork", "shared", "file", "huge"])
+def test_verify_by_the_log(kvm, way):
+    r = kvm.exec("ooh", "verify", "--json", "-b", "spml", "-n", "6", "-i", "50", "--", f"{TESTS}/changers", way)
     assert r.returncode == 0, r.stdout[-1000:] + r.stderr
     doc = json.loads(r.stdout)
-    assert doc["backend"] == backend
     assert doc["total"]["missed"] == 0 < doc["total"]["changed"]
+    assert not any(r["all_dirty"] for r in doc["rounds"])
+    assert doc["total"]["extra"] < sum(r["mapped"] for r in doc["rounds"]) / 2
+
+
+@pytest.mark.parametrize("fault", ["norearm", "droprecord"])
+def test_a_planted_fault_is_found(kvm, fault):
+    kvm.good(f"/usr/lib/ooh/reload inject={fault}")
+    r = kvm.exec("ooh", "verify", "--json", "-b", "spml", "-n", "8", "-i", "50", "--", f"{TESTS}/changers", "store")
+    kvm.good("/usr/lib/ooh/reload")
+    assert r.returncode == 1 and json.loads(r.stdout)["total"]["missed"] > 0, r.stderr
+
+
+def test_a_hard_process(kvm):
+    """The generator: 20,000 operations; O_DIRECT is by QEMU's disk. make check-kvm has more."""
+    kvm.good("/usr/lib/ooh/reload")
+    result = soaking.Result("kvm", "spml")
+    with soaking.prepared(kvm):
+        assert not soaking.run(kvm, result, 20_000)
+    print(soaking.kinds_table(result))
+    assert result.ops == 20_000 and result.sum["missed"] == 0 < result.sum["changed"] and result.all_dirty == 0
+    assert result.kinds["o-direct"]["done"] > 0
 
 
 def test_restored_from_its_snapshot(kvm):

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A guest of KVM: whoever writes to a process's memory is in its log, beside the guest's CPUs QEMU's devices and
+the host's own; and what the host does with the guest's memory meanwhile takes nothing out of it."""
+
+import json
+
+import pytest
+
+TESTS = "/usr/lib/ooh/tests"
+MODULES = "/usr/lib/ooh/modules"
+
+# the guest is told to have other memory, or the host's kernel moves it
+RECLAIM = """mkdir -p /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null
+    echo +memory >/sys/fs/cgroup/cgroup.subtree_control; mkdir -p /sys/fs/cgroup/guest
+    pidof qemu-system-x86_64 >/sys/fs/cgroup/guest/cgroup.procs
+    grep -q /dev/ram0 /proc/swaps || { mkswap /dev/ram0 && swapon /dev/ram0; } >/dev/null"""
+ACTS = {
+    "swap": (RECLAIM, "echo 8M >/sys/fs/cgroup/guest/memory.reclaim 2>/dev/null", "grep -w pswpout /proc/vmstat"),
+    "same-pages": ("cd /sys/kernel/mm/ksm; echo 5000 >pages_to_scan; echo 10 >sleep_millisecs; echo 1 >run", "",
+                   "cat /sys/kernel/mm/ksm/pages_sharing"),
+    "compaction": ("", "echo 1 >/proc/sys/vm/compact_memory", "grep -w compact_daemon_wake /proc/vmstat; echo 1"),
+    "huge-pages": ("cd /sys/kernel/mm/transparent_hugepage; echo always >enabled; echo 10 >khugepaged/scan_sleep_millisecs; "
+                   "echo 20000 >khugepaged/pages_to_scan", "", "cat /sys/kernel/mm/transparent_hugepage/khugepaged/full_scans"),
+    "balloon": ("", "hmp balloon 900 >/dev/null; sleep 0.2; hmp balloon 1280 >/dev/null", "echo 1"),
+    "dirty-rate": ("", "hmp calc_dirty_rate -b 1 >/dev/null", "hmp info dirty_rate | grep -c bitmap"),
+    # to nowhere: when it is through, this guest goes on
+    "migration": ("", "hmp migrate -d exec:cat\\>/dev/null >/dev/null; while ! hmp info migrate | grep -q 'completed\\|failed'; "
+                  "do sleep 0.1; done; hmp info migrate | grep -q completed && echo >>/run/migrated; hmp cont", "wc -l </run/migrated"),
+}
+
+
+@pytest.fixture(scope="module")
+def kvm(machines):
+    m = machines("kvm")
+    m.good("/usr/lib/ooh/reload; test -e /dev/ooh")
+    return m
+
+
+@pytest.fixture(scope="module")
+def devices(kvm):
+    """The guest's drivers for them, and what they give: a disk, files, and two networks where the host sends."""
+    kvm.good(f"cd {MODULES}; for m in virtio_blk failover net_failover virtio_net virtio_balloon netfs 9pnet 9pnet_virtio 9p; do "
+             "grep -q \"^$m \" /proc/modules || insmod $m.ko; done; mkdir -p /mnt/share; "
+             "mount -t 9p -o trans=virtio,version=9p2000.L,cache=none share /mnt/share; "
+             "for i in 0 1; do ip addr add 10.0.$i.2/24 dev eth$i; ip link set eth$i up; done; head -c 4M /dev/urandom >/dev/vda")
+    r = kvm.host("for i in 0 1; do ip addr add 10.0.$i.1/24 dev tap$i; ip link set tap$i up; "
+                 "setsid sh -c \"while :; do nc -l -s 10.0.$i.1 -p 5000 </dev/urandom; done\" </dev/null >/dev/null 2>&1 & done; "
+                 "head -c 4M /dev/urandom >/run/share/file")
+    assert r.returncode == 0, r.stderr
+    yield kvm
+    kvm.down()
+
+
+@pytest.mark.parametrize("source", ["/dev/vda", "/mnt/share/file", "10.0.0.1:5000", "10.0.1.1:5000"],
+                         ids=["disk", "9p", "vhost", "network"])
+def test_what_a_device_writes(devices, source):
+    r = devices.exec("env", "OOH_TESTED=spml", f"{TESTS}/read_by_device", source)
+    print(r.stdout, r.stderr)
+    assert r.returncode == 0, r.stdout + r.stderr
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_what_the_host_does_meanwhile(devices, act):
+    """Nothing is missed; and it has taken place."""
+    before, again, count = ACTS[act]
+    script = (f"{before}\n(while :; do {again or ':'}\nsleep 0.2; done) & p=$!; cat >/dev/null; kill $p; wait; {count}")
+    with devices.dom0_meanwhile(script, verb="host") as done:
+        for way in ("store", "map", "huge"):
+            out = devices.good(f"ooh verify --json -b spml -n 12 -i 50 -- {TESTS}/changers {way} >doc; s=$?; [ $s -le 1 ] && cat doc")
+            doc = json.loads(out)
+            assert doc["total"]["missed"] == 0 < doc["total"]["changed"], way
+            assert not any(r["all_dirty"] for r in doc["rounds"]), way
+    assert int(done[0].split()[-1]) > 0, done
+
+
+def test_memory_is_plugged(devices):
+    script = "sleep 1; hmp object_add memory-backend-ram,id=m1,size=128M; hmp device_add pc-dimm,id=d1,memdev=m1; cat >/dev/null"
+    with devices.dom0_meanwhile(script, verb="host"):
+        # the distribution's kernel takes it for what can be unplugged again
+        r = devices.sh("echo online_movable >/sys/devices/system/memory/auto_online_blocks; "
+                       f"OOH_TESTED=spml {TESTS}/plugged", timeout=300)
+    print(r.stdout, r.stderr)
+    assert r.returncode == 0, r.stdout
