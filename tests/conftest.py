@@ -153,9 +153,11 @@ class Machines:
 # up to two, and the second one has machines of its own. A process takes a whole file, and the next one
 # when it is done: those that take more than a minute come first, the longest before all others, so that
 # no process is left alone in the end. (tests/run prints what each takes.)
-LONGEST = ["test_configs", "test_migration", "test_kvm", "test_kvm_writers", "here", "test_patches", "test_hard", "test_fuzz", "test_leaks", "test_xen_defects",
-           "test_programs", "test_criu", "test_verify", "test_logdirty", "test_boehm", "test_run", "test_kernels", "test_costs",
-           "test_memory", "test_criu_zdtm", "test_debug", "test_vm", "test_criu_patches"]
+LONGEST = ["test_configs", "test_migration", "test_kvm", "test_kvm_writers", "here",
+           "test_patches", "test_hard", "test_fuzz", "test_leaks", "test_xen_defects",
+           "test_programs", "test_criu", "test_verify", "test_logdirty", "test_boehm", "test_run",
+           "test_kernels", "test_costs", "test_memory", "test_criu_zdtm", "test_debug", "test_vm",
+           "test_criu_patches"]
 # a unit, too: all that builds and runs programs of this machine's
 HERE = ("tests/host", "tests/bench/test_here.py")
 if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
