@@ -66,8 +66,8 @@ def test_what_the_host_does_meanwhile(devices, act):
     before, again, count = ACTS[act]
     script = (f"{before}\n(while :; do {again or ':'}\nsleep 0.2; done) & p=$!; cat >/dev/null; kill $p; wait; {count}")
     with devices.dom0_meanwhile(script, verb="host") as done:
-        for way in ("store", "map", "huge"):
-            out = devices.good(f"ooh verify --json -b spml -n 12 -i 50 -- {TESTS}/changers {way} >doc; s=$?; [ $s -le 1 ] && cat doc")
+        for way in ("store", "map"):
+            out = devices.good(f"ooh verify --json -b spml -n 6 -i 50 -- {TESTS}/changers {way} >doc; s=$?; [ $s -le 1 ] && cat doc")
             doc = json.loads(out)
             assert doc["total"]["missed"] == 0 < doc["total"]["changed"], way
             assert not any(r["all_dirty"] for r in doc["rounds"]), way
