@@ -78,7 +78,7 @@ def test_the_kernels_trackers(ready, rows, backend, everything):
     assert everything or result.sum["missed"] == 0, result.where
 
 
-@pytest.mark.parametrize("log", ["epml", long("spml")])
+@pytest.mark.parametrize("log", [LOGS[0], *map(long, LOGS[1:])])
 def test_lives(ready, rows, log):
     """It starts itself anew, at the same addresses, and a process that shares the old memory lives on."""
     result = soaking.Result(MACHINE, log)
