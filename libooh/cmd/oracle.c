@@ -53,6 +53,7 @@ struct chunk {
 	uint64_t number;
 	unsigned char *copy[CHUNK_PAGES];
 	uint64_t seen[CHUNK_PAGES / 64];
+	uint64_t late[CHUNK_PAGES / 64]; /* not seen, but there when the look was over */
 };
 
 /* A page that changed; or, with its pagemap word, one that was in swap */
@@ -85,9 +86,9 @@ struct oracle {
 static unsigned char zeros[4096];
 
 /*
- * The copy of a page of a file or of shared memory that was there at the look and had gone when
- * it was to be copied again: the kernel takes such pages out when it likes. What it had then is
- * still there for whoever reads it, but nobody here knows it: the next look makes it known.
+ * The copy of a page of a file or of shared memory that was there before the collect and had gone
+ * when it was to be copied again: the kernel takes such pages out when it likes. What it had
+ * then is still there for whoever reads it, but nobody here knows it: the next look makes it known.
  */
 static unsigned char unknown[1];
 
@@ -235,6 +236,11 @@ static bool seen(const struct chunk *c, unsigned int i)
 	return c->seen[i / 64] >> (i % 64) & 1;
 }
 
+static bool late(const struct chunk *c, unsigned int i)
+{
+	return c->late[i / 64] >> (i % 64) & 1;
+}
+
 static void forget(struct oracle *o, uint64_t page, const struct mapping *map)
 {
 	struct chunk *c = o->table[slot(o, page / (CHUNK_PAGES * PAGE))];
@@ -243,7 +249,7 @@ static void forget(struct oracle *o, uint64_t page, const struct mapping *map)
 	if (!c)
 		return;
 	drop_copy(o, c->copy[i]);
-	c->copy[i] = seen(c, i) && (map->file || map->shared) ? unknown : NULL;
+	c->copy[i] = (seen(c, i) || late(c, i)) && (map->file || map->shared) ? unknown : NULL;
 }
 
 static int note(struct oracle *o, uint64_t page, uint64_t word, const struct mapping *map)
@@ -383,6 +389,32 @@ static int reread_words(struct oracle *o, const uint64_t *words, size_t n, uint6
 		}
 	}
 	return rc < 0 ? rc : 0;
+}
+
+/*
+ * To read a page that was taken out a moment ago is a fault, for which the kernel maps what it has
+ * of the file around that page, too.
+ */
+static int find_late(struct oracle *o, const uint64_t *words, size_t n, uint64_t start,
+		     const struct mapping *map)
+{
+	size_t i;
+
+	(void)map;
+	for (i = 0; i < n; i++) {
+		uint64_t page = start + i * PAGE;
+		unsigned int at = page / PAGE % CHUNK_PAGES;
+		struct chunk *c;
+
+		if (!(words[i] & WORD_PRESENT))
+			continue;
+		c = chunk_of(o, page);
+		if (!c)
+			return -ENOMEM;
+		if (!seen(c, at))
+			c->late[at / 64] |= UINT64_C(1) << (at % 64);
+	}
+	return 0;
 }
 
 typedef int words_fn(struct oracle *o, const uint64_t *words, size_t n, uint64_t start,
@@ -577,8 +609,10 @@ static int look(struct oracle *o)
 	close_files(o);
 	o->mapped = o->unreadable = o->nnotes = 0;
 	for (i = 0; i < o->size; i++)
-		if (o->table[i])
+		if (o->table[i]) {
 			memset(o->table[i]->seen, 0, sizeof(o->table[i]->seen));
+			memset(o->table[i]->late, 0, sizeof(o->table[i]->late));
+		}
 	rc = read_maps(o);
 	if (rc)
 		return rc;
@@ -590,6 +624,10 @@ static int look(struct oracle *o)
 		return o->pagemap;
 	for (i = 0; i < o->nmaps && !rc; i++)
 		rc = each_word_there(o, o->maps[i].start, o->maps[i].end, look_words, &o->maps[i]);
+	for (i = 0; i < o->nmaps && !rc; i++)
+		if (o->maps[i].file || o->maps[i].shared)
+			rc = each_word_there(o, o->maps[i].start, o->maps[i].end, find_late,
+					     &o->maps[i]);
 	return rc ? rc : vanished(o);
 }
 

@@ -6,6 +6,7 @@
  */
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,10 +70,18 @@ static void poke_3(void)
 	poke((uint64_t)area + 3 * PAGE, poked++);
 }
 
-/* The kernel takes a page of a file out of memory: what the process sees of it stays the same. */
-static void page_out(void)
+static uint64_t word_of(int pagemap, const char *at)
 {
-	struct iovec page = { file_area, PAGE };
+	uint64_t word;
+
+	CHECK(pread(pagemap, &word, sizeof(word), (uint64_t)at / PAGE * 8) == 8);
+	return word;
+}
+
+/* The kernel takes a page of a file out of memory: what the process sees of it stays the same. */
+static void page_out_at(char *at)
+{
+	struct iovec page = { at, PAGE };
 	int pidfd = syscall(SYS_pidfd_open, child, 0), pagemap, i;
 	uint64_t word = 1UL << 63;
 	char path[40];
@@ -83,12 +92,34 @@ static void page_out(void)
 	/* it may be on its way to one of the kernel's lists yet */
 	for (i = 0; i < 100 && word >> 63; i++) {
 		CHECK(syscall(SYS_process_madvise, pidfd, &page, 1, MADV_PAGEOUT, 0) == PAGE);
-		CHECK(pread(pagemap, &word, sizeof(word), (uint64_t)file_area / PAGE * 8) == 8);
+		word = word_of(pagemap, at);
 		usleep(10000);
 	}
 	CHECK(!(word >> 63));
 	close(pagemap);
 	close(pidfd);
+}
+
+static void page_out(void)
+{
+	page_out_at(file_area);
+}
+
+static void page_out_next(void)
+{
+	page_out_at(file_area + PAGE);
+}
+
+static bool out_when_read;
+
+/* The oracle's: the page is taken out between the look at its entry and the read. */
+ssize_t pread(int fd, void *to, size_t len, off_t at)
+{
+	if (out_when_read && at == (off_t)(uint64_t)file_area) {
+		out_when_read = false;
+		page_out();
+	}
+	return syscall(SYS_pread64, fd, to, len, at);
 }
 
 /* And somebody else writes to the file. */
@@ -121,6 +152,7 @@ static void steps(void)
 	raise(SIGSTOP);
 	for (;;) {
 		(void)*(volatile char *)file_area;
+		(void)*(volatile char *)(file_area + PAGE);
 		raise(SIGSTOP);
 	}
 	_exit(0);
@@ -143,8 +175,9 @@ int main(int argc, char **argv)
 	/* not in memory alone, as a page that nobody can take out would be */
 	CHECK(argc == 2);
 	file = open(argv[1], O_RDWR | O_CREAT | O_TRUNC, 0600);
-	CHECK(file >= 0 && !ftruncate(file, PAGE) && pwrite(file, "a", 1, 0) == 1 && !fsync(file));
-	file_area = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	CHECK(file >= 0 && !ftruncate(file, 2 * PAGE) && pwrite(file, "a", 1, 0) == 1 &&
+	      pwrite(file, "b", 1, PAGE) == 1 && !fsync(file));
+	file_area = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
 	CHECK(file_area != MAP_FAILED && *file_area == 'a');
 	/* address space alone costs nothing */
 	CHECK(mmap(NULL, RESERVED, PROT_READ | PROT_WRITE,
@@ -154,7 +187,7 @@ int main(int argc, char **argv)
 		steps();
 	CHECK(waitpid(child, &status, WUNTRACED) == child && WIFSTOPPED(status));
 	/* what two processes map is not taken out */
-	CHECK(!madvise(file_area, PAGE, MADV_DONTNEED));
+	CHECK(!madvise(file_area, 2 * PAGE, MADV_DONTNEED));
 	o = oracle_new(child);
 	CHECK(o);
 	CHECK(!oracle_copy(o));
@@ -231,6 +264,21 @@ int main(int argc, char **argv)
 		look(o, &r, some, 2);
 		CHECK(!r.missed);
 	}
+	/* so was the page beside it, which the oracle's own read had the kernel map */
+	page_out_next();
+	CHECK(pwrite(file, "c", 1, PAGE) == 1 && !fsync(file));
+	out_when_read = true;
+	between = page_out_next;
+	look(o, &r, &all, 1);
+	CHECK(!out_when_read);
+	between = NULL;
+	let_run();
+	some[0].end = (uint64_t)file_area + PAGE;
+	some[1].start = (uint64_t)file_area + 2 * PAGE;
+	look(o, &r, some, 2);
+	CHECK(!r.missed);
+	some[0].end = (uint64_t)file_area;
+	some[1].start = (uint64_t)file_area + PAGE;
 	/* it is known again: another change is one */
 	CHECK(pwrite(file, "y", 1, 0) == 1);
 	look(o, &r, some, 2);
