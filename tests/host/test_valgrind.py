@@ -117,15 +117,15 @@ def test_command_without_a_tracker(shim):
 def test_exec_and_end(shim, backend):
     need(backend)
     out = clean(run(shim, OOH, "record", "-b", backend, "-n", 100, "-i", 100, "--",
-                    "sh", "-c", "sleep 0.5; exec sleep 0.5"))
+                    "sh", "-c", "sleep 3; exec sleep 3"))
     assert "executed a new program" in out
 
 
 def test_examples(shim, bin_):
     need("pagemap-scan")
-    work = subprocess.Popen(["sleep", "8"])
+    work = subprocess.Popen(["sleep", "100"])
     clean(run(shim, bin_ / "other", work.pid, 2))
-    ended = threading.Timer(3, work.kill)
+    ended = threading.Timer(8, work.kill)
     ended.start()
     waiter = threading.Thread(target=work.wait)
     waiter.start()
