@@ -18,10 +18,11 @@ ACTS = {
     "swap": (RECLAIM, "echo 8M >/sys/fs/cgroup/guest/memory.reclaim 2>/dev/null", "grep -w pswpout /proc/vmstat"),
     "same-pages": ("cd /sys/kernel/mm/ksm; echo 5000 >pages_to_scan; echo 10 >sleep_millisecs; echo 1 >run", "",
                    "cat /sys/kernel/mm/ksm/pages_sharing"),
-    "compaction": ("", "echo 1 >/proc/sys/vm/compact_memory", "grep -w compact_daemon_wake /proc/vmstat; echo 1"),
+    "compaction": ("", "echo 1 >/proc/sys/vm/compact_memory && echo >>/run/turns", "wc -l </run/turns"),
     "huge-pages": ("cd /sys/kernel/mm/transparent_hugepage; echo always >enabled; echo 10 >khugepaged/scan_sleep_millisecs; "
                    "echo 20000 >khugepaged/pages_to_scan", "", "cat /sys/kernel/mm/transparent_hugepage/khugepaged/full_scans"),
-    "balloon": ("", "hmp balloon 900 >/dev/null; sleep 0.2; hmp balloon 1280 >/dev/null", "echo 1"),
+    "balloon": ("", "hmp balloon 900 >/dev/null; sleep 0.2; hmp info balloon | grep -qv 1280 && echo >>/run/turns; hmp balloon 1280 >/dev/null",
+                "wc -l </run/turns"),
     "dirty-rate": ("", "hmp calc_dirty_rate -b 1 >/dev/null", "hmp info dirty_rate | grep -c bitmap"),
 }
 
@@ -60,7 +61,7 @@ def test_what_a_device_writes(devices, source):
 def test_what_the_host_does_meanwhile(devices, act):
     """Nothing is missed; and it has taken place."""
     before, again, count = ACTS[act]
-    script = (f"{before}\n(while :; do {again or ':'}\nsleep 0.2; done) & p=$!; cat >/dev/null; kill $p; wait; {count}")
+    script = (f"rm -f /run/turns; {before}\n(while :; do {again or ':'}\nsleep 0.2; done) & p=$!; cat >/dev/null; kill $p; wait; {count}")
     with devices.dom0_meanwhile(script, verb="host") as done:
         for way in ("store", "map"):
             out = devices.good(f"ooh verify --json -b spml -n 6 -i 50 -- {TESTS}/changers {way} >doc; s=$?; [ $s -le 1 ] && cat doc")
