@@ -84,17 +84,12 @@ int files_init(struct files *f, pid_t pid)
 	return watch_clock(&f->clock);
 }
 
-static void let_go(struct file *x)
-{
-	own_close(&x->fd);
-}
-
 void files_free(struct files *f)
 {
 	size_t i;
 
 	for (i = 0; i < f->n; i++)
-		let_go(&f->v[i]);
+		own_close(&f->v[i].fd);
 	own_close(&f->clock);
 	mem_free(f->v, f->cap * sizeof(*f->v));
 	f->v = NULL;
@@ -110,7 +105,7 @@ void files_begin(struct files *f)
 		struct file *x = &f->v[i];
 
 		if (!x->used) {
-			let_go(x);
+			own_close(&x->fd);
 			continue;
 		}
 		x->used = x->same = false;
@@ -330,7 +325,7 @@ static void look_at(struct file *x, const struct timespec *now)
 		return;
 	if (rc) {
 		/* not permitted to, or the file system has no leases: it will not be otherwise */
-		let_go(x);
+		own_close(&x->fd);
 		return;
 	}
 	x->same = was_quiet && st.st_size == x->size && st.st_ctim.tv_sec == x->changed.tv_sec &&
@@ -385,7 +380,7 @@ int files_of(struct files *f, const struct vma *vma)
 	x->kind = fs_of(f, vma->dev);
 	fd = x->kind == FS_NO ? -1 : open_mapped(f, vma);
 	if (fd >= 0 && own_take_quiet(&x->fd, fd) >= 0 && x->kind == FS_TIMES && !may_lease(x))
-		let_go(x);
+		own_close(&x->fd);
 	f->n++;
 	return x->fd.fd < 0 ? NO_FILE : (int)(f->n - 1);
 }

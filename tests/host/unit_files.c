@@ -14,14 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "files.h"
-
-#define CHECK(x)                                                       \
-	do {                                                           \
-		if (!(x)) {                                            \
-			printf("%s:%d: %s\n", __FILE__, __LINE__, #x); \
-			exit(1);                                       \
-		}                                                      \
-	} while (0)
+#include "check.h"
 
 static struct files files;
 static struct vma vma;

@@ -18,16 +18,10 @@
 #include <time.h>
 #include <unistd.h>
 #include "../../libooh/cmd/oracle.h"
+#include "check.h"
 
 #define PAGE	 4096UL
 #define RESERVED (4UL << 40)
-#define CHECK(x)                                                       \
-	do {                                                           \
-		if (!(x)) {                                            \
-			printf("%s:%d: %s\n", __FILE__, __LINE__, #x); \
-			exit(1);                                       \
-		}                                                      \
-	} while (0)
 
 static char *area, *shared_area, *file_area;
 static pid_t child;
@@ -89,8 +83,9 @@ static void page_out_at(char *at)
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", child);
 	pagemap = open(path, O_RDONLY);
 	CHECK(pidfd >= 0 && pagemap >= 0);
-	/* it may be on its way to one of the kernel's lists yet */
 	for (i = 0; i < 100 && word >> 63; i++) {
+		/* it may be on its way to one of the kernel's lists yet: this has all CPUs put theirs there */
+		CHECK(!posix_fadvise(file, at - file_area, PAGE, POSIX_FADV_DONTNEED));
 		CHECK(syscall(SYS_process_madvise, pidfd, &page, 1, MADV_PAGEOUT, 0) == PAGE);
 		word = word_of(pagemap, at);
 		usleep(10000);

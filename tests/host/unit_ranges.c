@@ -4,15 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "runs.h"
+#include "check.h"
 
 #define N 64
-#define CHECK(x)                                                       \
-	do {                                                           \
-		if (!(x)) {                                            \
-			printf("%s:%d: %s\n", __FILE__, __LINE__, #x); \
-			exit(1);                                       \
-		}                                                      \
-	} while (0)
 
 static unsigned int seed = 42;
 
