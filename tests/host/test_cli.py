@@ -193,15 +193,17 @@ def test_record_prints_a_line_a_round(backend):
                          stdout=subprocess.PIPE, text=True)
     try:
         docs = [json.loads(p.stdout.readline()) for _ in range(4)]
+        # it sleeps, sooner or later: what it has is of files or not written
+        while docs[-1]["written"] and len(docs) < 200:
+            docs.append(json.loads(p.stdout.readline()))
         assert p.poll() is None
     finally:
         p.terminate()
         p.communicate(timeout=20)
-    assert [d["round"] for d in docs] == [1, 2, 3, 4]
+    assert [d["round"] for d in docs] == list(range(1, len(docs) + 1))
     for d in docs:
         assert d["backend"] == backend and not d["all_dirty"]
         assert d["written"] == pages(d["ranges"]) and d["unknown"] == pages(d["unknown_ranges"])
-    # it sleeps: what it has is of files or not written
     assert docs[-1]["written"] == 0
 
 
@@ -213,19 +215,22 @@ def test_text_and_verify_have_both_counts(backend):
     try:
         doc, = lines(ooh("record", "--json", "-b", backend, "-n", 1, "-p", work.pid))
         text = ooh("record", "-b", backend, "-n", 2, "-p", work.pid).stdout
-        said = f", not known of {doc['unknown']} pages of files or shared memory" if doc["unknown"] else ""
-        assert f"round 2: 0 pages written in 0 ranges{said}\n" in text
-        total = f", not known of {2 * doc['unknown']}" if doc["unknown"] else ""
-        assert text.endswith(f"2 rounds, 0 pages written{total}, with {backend}\n")
+        # to be stopped in the middle of a call costs a page or two of its stack
+        rows = re.findall(r"^round \d+: (\d+) pages written in \d+ ranges"
+                          r"(?:, not known of (\d+) pages of files or shared memory)?$", text, re.M)
+        assert [bool(unknown) for _, unknown in rows] == [bool(doc["unknown"])] * 2
+        written, unknown = (sum(int(n or 0) for n in column) for column in zip(*rows))
+        assert written < 5
+        total = f", not known of {unknown}" if unknown else ""
+        assert text.endswith(f"\n2 rounds, {written} pages written{total}, with {backend}\n")
         out = json.loads(ooh("verify", "--json", "-b", backend, "-n", 2, "-p", work.pid).stdout)
         last = out["rounds"][-1]
-        # to be stopped in the middle of a call costs a page or two of its stack
-        assert last["written"] < 5 and last["unknown"] == doc["unknown"]
+        assert last["written"] < 5 and bool(last["unknown"]) == bool(doc["unknown"])
         assert last["reported"] == last["written"] + last["unknown"]
         assert out["total"]["unknown"] == sum(r["unknown"] for r in out["rounds"])
         row = ooh("verify", "-b", backend, "-n", 2, "-p", work.pid).stdout.splitlines()
         assert row[1].split()[:6] == ["round", "mapped", "changed", "written", "unknown", "missed"]
-        assert int(row[3].split()[3]) < 5 and row[3].split()[4] == str(doc["unknown"])
+        assert int(row[3].split()[3]) < 5 and bool(int(row[3].split()[4])) == bool(doc["unknown"])
     finally:
         work.kill()
         work.wait()
