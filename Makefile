@@ -4,6 +4,7 @@
 # make check    all tests; the last line is "N passed, N failed, N skipped"
 # make bench    every tracker on the same work, and a report (an hour; QUICK=1: minutes, a check that it works)
 # make cost     the cost of a round over mapped size and dirty share (COST="--log epml --sizes 1024")
+# make sqemu    QEMU's disk tools with our patches for long backing chains, in build/sqemu/usr/bin
 # make bench-gc pauses of a garbage collector by implementation of its dirty bits (half an hour)
 # make check-long  what make check leaves out, too: all tests, each with every log and on every machine (hours)
 # make check-gc of these the collector's (minutes)
@@ -47,6 +48,10 @@ guest: testbed
 	@testbed/build criu
 	@IN_ROOT_LAYER=$$(readlink -f $(BUILD)/testbed/criu-root)/layer IN_ROOT_DIR=$$(readlink -f $(BUILD)/testbed/criu) \
 		testbed/in-root make -s -f /ooh/tests/criu.mk BUILD=/build
+
+sqemu:
+	@testbed/build sqemu
+	@rm -rf $(BUILD)/sqemu && cp -a $$(readlink -f $(BUILD)/testbed/sqemu-patched)/dist $(BUILD)/sqemu
 
 demo: guest
 	@demo/run $(if $(CONFIG),--config $(CONFIG))
@@ -114,4 +119,4 @@ clean:
 	@! [ -d $(BUILD)/testbed ] || testbed/vm down --all
 	rm -rf $(BUILD)
 
-.PHONY: all host testbed guest demo bench cost bench-gc check-gc fuzz soak check check-long check-kvm check-criu check-patches bench-criu lint format install down clean
+.PHONY: all host testbed guest sqemu demo bench cost bench-gc check-gc fuzz soak check check-long check-kvm check-criu check-patches bench-criu lint format install down clean

@@ -11,7 +11,8 @@ TOP = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("series", ["testbed/bochs-patches", "xen-patches", "criu-plugin/patches", "boehm-backend/patches"])
+@pytest.mark.parametrize("series", ["testbed/bochs-patches", "xen-patches", "criu-plugin/patches", "boehm-backend/patches",
+                                    "qemu-patches/disk"])
 def test_series_applies_exports_unchanged_and_builds(series):
     """make check-patches builds each prefix, and Xen with all the options; make check builds Xen without what
     the series adds, and without HVM."""
@@ -26,10 +27,12 @@ def test_series_applies_exports_unchanged_and_builds(series):
     assert ("prefixes build" in r.stdout) == long
     if series == "xen-patches":
         assert r.stdout.count("builds ") == (4 if long else 2)  # debug, Flask, without SPML, without HVM
+    if series == "qemu-patches/disk":
+        assert ("builds the system emulator, with the series for the device" in r.stdout) == long
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("stage", ["bochs", "xen", "xen debug", "tools", "criu", "libgc", "qemu"])
+@pytest.mark.parametrize("stage", ["bochs", "xen", "xen debug", "tools", "criu", "libgc", "qemu", "sqemu"])
 def test_the_end_of_a_series_builds(stage):
     """What the machines are made of, so that it is built before any test of them."""
     r = subprocess.run([TOP / "testbed" / "build", *stage.split()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
