@@ -106,7 +106,7 @@ def test_random_operations_on_a_growing_chain(tmp_path):
         flat = bytearray(size)
         base = folder / "0"
         good("qemu-img", "create", "-q", "-f", "qcow2", "-o", options, base, size)
-        for layer in range(1, 40):
+        for layer in range(1, 25):
             cmds = []
             for _ in range(rng.randrange(1, 50)):
                 at = rng.randrange(len(flat) // grain) * grain
@@ -127,18 +127,18 @@ def test_random_operations_on_a_growing_chain(tmp_path):
                     # a discard of less than a cluster does nothing
                     cmds.append(f"write -z{'u' if what == 'discard' else ''} {at} {n}")
                     flat[at:at + n] = bytes(n)
-            out = good("qemu-io", "-f", "qcow2", *(x for c in cmds for x in ("-c", c)), folder / str(layer - 1))
+            out = good("qemu-io", "-t", "unsafe", "-f", "qcow2", *(x for c in cmds for x in ("-c", c)), folder / str(layer - 1))
             assert "failed" not in out, out
             # a new one on top, now and then longer or shorter than the one below
             new = max(grain, len(flat) + rng.choice([0, 0, 0, -3, 5]) * grain)
             good("qemu-img", "create", "-q", "-f", "qcow2", "-o", options, "-F", "qcow2", "-b", folder / str(layer - 1),
                  folder / str(layer), new)
             flat = flat[:new] + bytes(max(0, new - len(flat)))
-            if layer % 10 == 9:
+            if layer % 8 == 0:
                 (folder / "flat").write_bytes(flat)
                 assert "identical" in good("qemu-img", "compare", "-f", "qcow2", "-F", "raw", folder / str(layer), folder / "flat")
                 good("qemu-img", "check", "-q", folder / str(layer - 1))
-    assert ops > 4000, ops
+    assert ops > 2500, ops
 
 
 def instructions_of_opening(path):
