@@ -87,7 +87,7 @@ check: host guest sqemu packages-check
 	@$(if $(TESTS),,testbed/vm prepare $(MACHINES) ||) true
 	@tests/run $(TESTS)
 
-check-long: host guest packages-check
+check-long: host guest sqemu packages-check
 	@OOH_LONG=1 tests/run $(TESTS)
 
 check-criu: guest packages-check

@@ -157,7 +157,7 @@ LONGEST = ["test_configs", "test_migration", "test_kvm", "test_kvm_writers", "he
            "test_patches", "test_hard", "test_fuzz", "test_leaks", "test_xen_defects",
            "test_programs", "test_criu", "test_verify", "test_logdirty", "test_boehm", "test_run",
            "test_kernels", "test_costs", "test_memory", "test_criu_zdtm", "test_debug", "test_vm",
-           "test_criu_patches", "test_chains"]
+           "test_criu_patches"]
 # a unit, too: all that builds and runs programs of this machine's
 HERE = ("tests/host", "tests/bench/test_here.py")
 if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
