@@ -17,6 +17,8 @@
 #define SYS_pidfd_open 434
 #endif
 
+#define END_LIMIT_MS 5000
+
 static volatile sig_atomic_t interrupted;
 static sigset_t usual_mask;
 
@@ -253,11 +255,22 @@ static void end_child(struct target *t)
 {
 	struct pollfd fd = { .fd = t->pidfd, .events = POLLIN };
 
+	uint64_t until;
+	pid_t pid;
+
 	kill(t->pid, SIGTERM);
 	kill(t->pid, SIGCONT);
-	if (t->pidfd >= 0 && poll(&fd, 1, 5000) != 1)
+	if (t->pidfd >= 0 && poll(&fd, 1, END_LIMIT_MS) != 1)
 		kill(t->pid, SIGKILL);
-	waitpid(t->pid, NULL, 0);
+	/* __WALL: threads that we could not stop are ours to wait for before their process */
+	for (until = now_ns() + END_LIMIT_MS * UINT64_C(1000000); now_ns() < until;) {
+		pid = waitpid(-1, NULL, WNOHANG | __WALL);
+		if (pid == t->pid || (pid < 0 && errno != EINTR))
+			return;
+		if (!pid)
+			poll(NULL, 0, 1);
+	}
+	say("process %d does not end", t->pid);
 }
 
 /*

@@ -204,6 +204,7 @@ int stop_process(struct stop *s, pid_t pid)
 		rc = fresh;
 	if (!rc && !s->n)
 		rc = -ESRCH;
+	s->held = !rc;
 	if (rc)
 		stop_resume(s);
 	return rc;
@@ -212,8 +213,32 @@ int stop_process(struct stop *s, pid_t pid)
 /* pid has one thread, which the caller holds in a ptrace stop already. */
 int stop_adopt(struct stop *s, pid_t pid)
 {
-	*s = (struct stop){ .pid = pid, .limit = now_ms() + STOP_LIMIT_MS };
+	*s = (struct stop){ .pid = pid, .limit = now_ms() + STOP_LIMIT_MS, .held = true };
 	return add(s, pid);
+}
+
+/*
+ * Takes the end of threads that were killed while they were held: of a process whose threads
+ * somebody traces, the kernel tells its parent and pidfds the end only when the tracer knows. The
+ * last ones first, as the end of the main thread comes after that of all others.
+ */
+static void take_ends(struct stop *s)
+{
+	const long limit = now_ms() + STOP_LIMIT_MS;
+	struct timespec pause = { .tv_nsec = 20000 };
+	int status;
+	size_t i;
+
+	for (;;) {
+		for (i = s->n; i > 0; i--)
+			if (stop_next(s->pid, s->tids[i - 1], &status) == -ESRCH)
+				s->tids[i - 1] = s->tids[--s->n];
+		if (!s->n || now_ms() > limit)
+			return;
+		nanosleep(&pause, NULL);
+		if (pause.tv_nsec < 1000000)
+			pause.tv_nsec *= 2;
+	}
 }
 
 /*
@@ -222,13 +247,18 @@ int stop_adopt(struct stop *s, pid_t pid)
  */
 void stop_resume(struct stop *s)
 {
-	size_t i;
+	size_t i, left = 0;
 
 	for (i = 0; i < s->n; i++)
-		ptrace(PTRACE_DETACH, s->tids[i], 0, 0);
+		if (ptrace(PTRACE_DETACH, s->tids[i], 0, 0) && errno == ESRCH)
+			s->tids[left++] = s->tids[i];
+	s->n = left;
+	if (s->held || s->ended)
+		take_ends(s);
 	free(s->tids);
 	s->tids = NULL;
 	s->n = s->cap = 0;
+	s->held = false;
 }
 
 struct job {

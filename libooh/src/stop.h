@@ -14,6 +14,7 @@ struct stop {
 	pid_t *tids;
 	size_t n, cap;
 	long limit; /* by the clock: all threads are to have stopped */
+	bool held;  /* every thread has stopped: one that does not let go was killed */
 	bool ended; /* the process ended meanwhile; its status is still its parent's to take */
 };
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from conftest import WAYS
-from hostlib import HERE, NATIVE, OOH, USE_LIB, compile_c, need, ooh, verify
+from hostlib import HERE, NATIVE, OOH, TOP, USE_LIB, compile_c, need, ooh, verify
 from pathlib import Path
 
 
@@ -273,4 +273,12 @@ def test_its_own_userfaultfd(bin_, backend):
     """While a process is tracked its own one is refused by the kernel (ooh(7)), and then no more."""
     need(backend)
     r = subprocess.run([bin_ / "unit_library", "own", backend], capture_output=True, text=True, timeout=60)
+    assert r.returncode == 0, r.stdout + r.stderr
+
+
+def test_a_process_that_is_killed_while_it_is_held_has_ended(tmp_path):
+    """Its threads are the tracer's to wait for: ooh verify hung at its end."""
+    san = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    p = compile_c(tmp_path / "u", HERE / "unit_stop.c", TOP / "libooh/src/stop.c", flags=san)
+    r = subprocess.run([p], capture_output=True, text=True, timeout=120)
     assert r.returncode == 0, r.stdout + r.stderr
