@@ -65,6 +65,15 @@ int cmd_top(const struct options *o);
 int cmd_checkpoint(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
 
+/* Of argp's, which has it as -? */
+#define HELP_OPTION                                     \
+	{                                               \
+		NULL, 'h', NULL, OPTION_HIDDEN, NULL, 0 \
+	}
+
+void said_by(const char *name);
+bool flush_output(void);
+int finish_output(int status);
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int say_no_tracking(const struct options *o, int rc, const char *reason);
 int print_json(json_t *root);

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 #include "chain.h"
+#include "cmd.h"
 
 #define MAX_OPTIONS 32
 #define OUTPUT	    "criu.log"
@@ -17,6 +18,7 @@
 #define COMMON_OPTIONS                                                                          \
 	{ "criu", 'c', "OPTION", 0, "one more option for criu; may be repeated", 0 },           \
 		{ "limit", OPT_LIMIT, "SECONDS", 0, "end a criu that takes longer (3600)", 0 }, \
+		HELP_OPTION,                                                                    \
 	{                                                                                       \
 		0                                                                               \
 	}

@@ -23,7 +23,8 @@ static const struct argp_option track_options[] = {
 	{ "interval", 'i', "MS", 0, "milliseconds between rounds (100)", 0 },
 	{ "rounds", 'n', "ROUNDS", 0, "end after so many rounds", 0 },
 	{ "pid", 'p', "PID", 0, "track this process", 0 },
-	{ "json", 'j', NULL, 0, "a JSON document instead of text", 0 },
+	{ "json", 'j', NULL, 0, "JSON instead of text", 0 },
+	HELP_OPTION,
 	{ 0 },
 };
 
@@ -36,11 +37,13 @@ static const struct argp_option top_options[] = {
 	{ "pid", 'p', "PID[,PID...]", 0, "track these processes; may be repeated", 0 },
 	{ "batch", OPT_BATCH, NULL, 0, "text for each round instead of a screen", 0 },
 	{ "json", 'j', NULL, 0, "a line of JSON for each round instead of a screen", 0 },
+	HELP_OPTION,
 	{ 0 },
 };
 
 static const struct argp_option list_options[] = {
 	{ "json", 'j', NULL, 0, "a JSON document instead of text", 0 },
+	HELP_OPTION,
 	{ 0 },
 };
 
@@ -111,6 +114,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	struct arguments *a = state->input;
 
 	switch (key) {
+	case 'h':
+		argp_state_help(state, state->out_stream, ARGP_HELP_STD_HELP);
+		return 0;
 	case 'b':
 		a->o.backend = arg;
 		return 0;
@@ -174,70 +180,121 @@ static const struct argp top_argp = {
 	.doc = "Shows how much processes write, and where, until q is pressed (h: the other keys).",
 };
 
-static const char usage[] =
-	"Usage: ooh backends [--json]\n"
-	"       ooh record [-b BACKEND] [-i MS] [-n ROUNDS] [--json] (-p PID | -- COMMAND...)\n"
-	"       ooh verify [-b BACKEND] [-i MS] [-n ROUNDS] [--json] (-p PID | -- COMMAND...)\n"
-	"       ooh top    [-b BACKEND] [-i MS] [-n ROUNDS] [--batch | --json]\n"
-	"                  (-p PID[,PID...] | -- COMMAND...)\n"
-	"       ooh checkpoint [-e SECONDS] [-l N] [-n N] [--last] [-b BACKEND]\n"
-	"                  [--limit SECONDS] [-c OPTION]... DIR (-p PID | -- COMMAND...)\n"
-	"       ooh restore [--limit SECONDS] [-c OPTION]... DIR\n"
-	"       ooh --help | --version | SUBCOMMAND --help\n";
+static int run_backends(int argc, char **argv)
+{
+	struct arguments a = { 0 };
+
+	argp_parse(&backends_argp, argc, argv, ARGP_IN_ORDER, NULL, &a);
+	return cmd_backends(a.o.json);
+}
+
+/* In order: what follows the command's name is the command's. */
+static int run_record(int argc, char **argv)
+{
+	struct arguments a = { .o.interval_ms = 100, .o.rounds = FOREVER, .tracks = true };
+
+	argp_parse(&record_argp, argc, argv, ARGP_IN_ORDER, NULL, &a);
+	return cmd_record(&a.o);
+}
+
+static int run_verify(int argc, char **argv)
+{
+	struct arguments a = {
+		.o.interval_ms = 100, .o.rounds = 10, .tracks = true, .verify = true
+	};
+
+	argp_parse(&verify_argp, argc, argv, ARGP_IN_ORDER, NULL, &a);
+	return cmd_verify(&a.o);
+}
+
+static int run_top(int argc, char **argv)
+{
+	struct arguments a = {
+		.o.interval_ms = 1000, .o.rounds = FOREVER, .tracks = true, .top = true
+	};
+
+	argp_parse(&top_argp, argc, argv, ARGP_IN_ORDER, NULL, &a);
+	return cmd_top(&a.o);
+}
+
+static const struct command {
+	const char *name, *what;
+	int (*run)(int argc, char **argv);
+} commands[] = {
+	{ "backends", "the trackers: usable here or not, and why not", run_backends },
+	{ "record", "the pages that a process wrote, round by round", run_record },
+	{ "verify", "whether a tracker misses a page, by comparing contents", run_verify },
+	{ "top", "how much processes write, and where, live", run_top },
+	{ "checkpoint", "incremental checkpoints of a process, made by criu", cmd_checkpoint },
+	{ "restore", "a process brought back from them", cmd_restore },
+};
+
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void put_usage(FILE *f)
+{
+	size_t i;
+
+	fputs("Usage: ooh SUBCOMMAND [OPTION...]\n"
+	      "Which pages of a process were written, round by round.\n\n",
+	      f);
+	for (i = 0; i < COMMANDS; i++)
+		fprintf(f, "  %-10s  %s\n", commands[i].name, commands[i].what);
+	fputs("\n"
+	      "  ooh record -n 5 -p PID           five rounds of a process that runs\n"
+	      "  ooh top -- COMMAND [ARG...]      one that is started\n"
+	      "  ooh help SUBCOMMAND              its options\n"
+	      "  ooh --version\n\n"
+	      "See ooh(1).\n",
+	      f);
+}
+
+static const struct command *find_command(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < COMMANDS; i++)
+		if (!strcmp(commands[i].name, name))
+			return &commands[i];
+	say("there is no subcommand \"%s\"; \"ooh help\" lists them", name);
+	return NULL;
+}
+
+static bool is_one_of(const char *word, const char *a, const char *b, const char *c)
+{
+	return !strcmp(word, a) || !strcmp(word, b) || !strcmp(word, c);
+}
 
 int main(int argc, char **argv)
 {
-	struct arguments a = { .o.interval_ms = 100 };
-	const char *sub = argc > 1 ? argv[1] : "";
-	const struct argp *argp;
+	char *help_argv[] = { argv[0], argc > 2 ? argv[2] : NULL, "--help", NULL };
+	const struct command *c;
 	char name[32];
 
 	argp_err_exit_status = ST_USAGE;
 	/* A reader that goes away must not leave the process held. */
 	signal(SIGPIPE, SIG_IGN);
-	if (!strcmp(sub, "--help") || !strcmp(sub, "-?") || !strcmp(sub, "help")) {
-		printf("%s\nWhich pages of a process were written, round by round. See ooh(1).\n",
-		       usage);
-		return ST_OK;
-	}
-	if (!strcmp(sub, "--version") || !strcmp(sub, "-V")) {
-		puts(argp_program_version);
-		return ST_OK;
-	}
-	if (!strcmp(sub, "backends")) {
-		argp = &backends_argp;
-	} else if (!strcmp(sub, "record")) {
-		argp = &record_argp;
-		a.tracks = true;
-		a.o.rounds = FOREVER;
-	} else if (!strcmp(sub, "verify")) {
-		argp = &verify_argp;
-		a.tracks = a.verify = true;
-		a.o.rounds = 10;
-	} else if (!strcmp(sub, "top")) {
-		argp = &top_argp;
-		a.tracks = a.top = true;
-		a.o.rounds = FOREVER;
-		a.o.interval_ms = 1000;
-	} else if (!strcmp(sub, "checkpoint") || !strcmp(sub, "restore")) {
-		argp = NULL; /* theirs: checkpoint.c */
-	} else {
-		if (*sub)
-			say("there is no subcommand \"%s\"", sub);
-		fputs(usage, stderr);
+	if (argc < 2) {
+		put_usage(stderr);
 		return ST_USAGE;
 	}
-	snprintf(name, sizeof(name), "ooh %s", sub);
+	if (is_one_of(argv[1], "--help", "-h", "-?") || (argc == 2 && !strcmp(argv[1], "help"))) {
+		put_usage(stdout);
+		return finish_output(ST_OK);
+	}
+	if (is_one_of(argv[1], "--version", "-V", "version")) {
+		puts(argp_program_version);
+		return finish_output(ST_OK);
+	}
+	if (!strcmp(argv[1], "help")) {
+		argc = 3;
+		argv = help_argv;
+	}
+	c = find_command(argv[1]);
+	if (!c)
+		return ST_USAGE;
+	snprintf(name, sizeof(name), "ooh %s", c->name);
 	argv[1] = name;
-	if (!strcmp(sub, "checkpoint"))
-		return cmd_checkpoint(argc - 1, argv + 1);
-	if (!strcmp(sub, "restore"))
-		return cmd_restore(argc - 1, argv + 1);
-	/* In order: what follows the command's name is the command's. */
-	argp_parse(argp, argc - 1, argv + 1, ARGP_IN_ORDER, NULL, &a);
-	if (argp == &backends_argp)
-		return cmd_backends(a.o.json);
-	if (argp == &top_argp)
-		return cmd_top(&a.o);
-	return argp == &record_argp ? cmd_record(&a.o) : cmd_verify(&a.o);
+	said_by(name);
+	return finish_output(c->run(argc - 1, argv + 1));
 }

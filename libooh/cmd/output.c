@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,12 +9,47 @@
 #include <x86intrin.h>
 #include "cmd.h"
 
+static const char *speaker = "ooh";
+static int output_error; /* the first one: it stays */
+
+/* As argp has it: with the subcommand's name */
+void said_by(const char *name)
+{
+	speaker = name;
+}
+
+/* Whether all could be written that was printed so far */
+bool flush_output(void)
+{
+	if (!output_error && fflush(stdout))
+		output_error = errno;
+	else if (!output_error && ferror(stdout))
+		output_error = EIO;
+	return !output_error;
+}
+
+/*
+ * The exit status in the end. Output that could not be written is an error; but a reader that
+ * went away has what it wanted, and ends us without a word, as it ends other programs.
+ */
+int finish_output(int status)
+{
+	if (flush_output())
+		return status;
+	if (output_error == EPIPE) {
+		signal(SIGPIPE, SIG_DFL);
+		raise(SIGPIPE);
+	}
+	say("standard output: %s", strerror(output_error));
+	return status ? status : ST_CANNOT;
+}
+
 void say(const char *format, ...)
 {
 	va_list ap;
 
 	fflush(stdout);
-	fputs("ooh: ", stderr);
+	fprintf(stderr, "%s: ", speaker);
 	va_start(ap, format);
 	vfprintf(stderr, format, ap);
 	va_end(ap);
@@ -34,14 +70,10 @@ int say_no_tracking(const struct options *o, int rc, const char *reason)
 
 int print_json(json_t *root)
 {
-	int rc = json_dumpf(root, stdout, JSON_INDENT(1) | JSON_PRESERVE_ORDER);
-
+	json_dumpf(root, stdout, JSON_INDENT(1) | JSON_PRESERVE_ORDER);
 	putchar('\n');
 	json_decref(root);
-	if (rc || fflush(stdout) || ferror(stdout)) {
-		say("standard output: %s", strerror(errno));
-		return ST_CANNOT;
-	}
+	flush_output();
 	return ST_OK;
 }
 

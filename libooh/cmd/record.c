@@ -90,8 +90,7 @@ static int one_round(struct target *t, struct ooh_tracker *tracker, const struct
 		put_json(t, tracker, choice, sum->rounds, &r);
 	else
 		put_text(tracker, sum->rounds, &r);
-	/* A reader that went away (a closed pipe) ends the recording. */
-	return fflush(stdout) ? -EPIPE : 0;
+	return 0;
 }
 
 /* Until the rounds are done (then true) or something ends it */
@@ -117,7 +116,7 @@ static bool rounds_loop(struct target *t, struct ooh_tracker *tracker, const str
 			*rc = 0;
 			return o->rounds == FOREVER;
 		}
-		if (*rc || sum->rounds == o->rounds)
+		if (*rc || sum->rounds == o->rounds || !flush_output())
 			return true;
 	}
 }
@@ -146,11 +145,10 @@ int cmd_record(const struct options *o)
 	target_release(&t);
 	snprintf(name, sizeof(name), "%s", ooh_backend_name(tracker));
 	if (!o->json)
-		printf("tracking process %d (%s)\n", t.pid, reason);
+		printf("process %d: %s\n", t.pid, reason);
 	finished = rounds_loop(&t, tracker, o, reason, &sum, &rc);
 	if (rc) {
-		say("round %ld: %s", sum.rounds + 1,
-		    rc == -EPIPE ? strerror(EPIPE) : ooh_reason(tracker));
+		say("round %ld: %s", sum.rounds + 1, ooh_reason(tracker));
 		status = ST_CANNOT;
 	}
 	ooh_close(tracker);

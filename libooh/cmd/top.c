@@ -272,7 +272,7 @@ static bool show(struct top *top)
 		put_json(top);
 	else
 		put_text(top);
-	return !fflush(stdout);
+	return flush_output();
 }
 
 static size_t find_ended(struct top *top)
@@ -343,11 +343,7 @@ static bool loop(struct top *top, struct pollfd *fds)
 			if (!top->procs[i].ended)
 				collect(&top->procs[i]);
 		top->rounds++;
-		if (!show(top)) {
-			say("standard output: %s", strerror(errno));
-			return true;
-		}
-		if (top->rounds == top->o->rounds)
+		if (!show(top) || top->rounds == top->o->rounds)
 			return true;
 	}
 }

@@ -105,7 +105,6 @@ static void put_round(struct verify *v, const struct oracle_round *r, const stru
 	if (result & OOH_ALL_DIRTY)
 		printf("  everything, at %s: %s", clock_time(clock), why);
 	putchar('\n');
-	fflush(stdout);
 }
 
 static struct parts count_parts(const struct verify *v)
@@ -211,7 +210,7 @@ static bool run(struct verify *v, int *rc)
 				return false;
 			}
 		}
-		if (*rc)
+		if (*rc || !flush_output())
 			return true;
 	}
 	return true;
@@ -283,9 +282,9 @@ int cmd_verify(const struct options *o)
 	if (o->json)
 		v.json_rounds = json_array();
 	else
-		printf("process %d (%s), pages of 4 KiB\n%5s %9s %9s %9s %9s %9s %9s %11s\n",
-		       v.t.pid, v.reason, "round", "mapped", "changed", "written", "unknown",
-		       "missed", "extra", "collect, us");
+		printf("process %d: %s\n%5s %9s %9s %9s %9s %9s %9s %11s\n", v.t.pid, v.reason,
+		       "round", "mapped", "changed", "written", "unknown", "missed", "extra",
+		       "collect, us");
 	finished = run(&v, &rc);
 	if (rc) {
 		say("round %ld: %s", v.rounds + 1,

@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -62,6 +63,35 @@ def test_wrong_usage(args, word):
 def test_help(args):
     r = ooh(*args)
     assert r.returncode == 0 and r.stderr == "" and "ooh" in r.stdout
+
+
+def subcommands():
+    """Those that the help lists."""
+    return re.findall(r"^  (\w+)  ", ooh("help").stdout.split("\n\n")[1], re.M)
+
+
+def test_help_lists_the_subcommands():
+    assert {"backends", "record", "verify", "top", "checkpoint", "restore"} <= set(subcommands())
+    assert ooh("help").stdout == ooh("-h").stdout == ooh("--help").stdout == ooh().stderr
+    assert all(len(line) < 80 for line in ooh("help").stdout.splitlines())
+
+
+def test_three_ways_to_ask_for_help():
+    for sub in subcommands():
+        texts = {ooh(*args).stdout for args in ((sub, "--help"), (sub, "-h"), ("help", sub))}
+        assert len(texts) == 1 and texts.pop().startswith(f"Usage: ooh {sub} ")
+
+
+def test_no_help_for_what_is_not_there():
+    r = ooh("help", "frobnicate")
+    assert r.returncode == 2 and r.stdout == ""
+    assert r.stderr == 'ooh: there is no subcommand "frobnicate"; "ooh help" lists them\n'
+
+
+def test_messages_begin_with_the_subcommand():
+    """The parser's and our own."""
+    for args in (["record"], ["record", "--nosuch"], ["record", "-p", "4000000"], ["record", "--", "/no/such"]):
+        assert ooh(*args).stderr.startswith("ooh record: "), args
 
 
 def test_backends():
@@ -243,19 +273,57 @@ def test_oracle_without_tracker():
     assert doc["total"]["missed"] == doc["total"]["reported"] == doc["total"]["extra"] == 0
 
 
-def test_closed_output_leaves_the_process_running():
+@pytest.mark.parametrize("sub", [["record"], ["record", "--json"], ["verify", "-n", "100000"], ["top", "--batch"],
+                                 ["top", "--json"]], ids=" ".join)
+def test_a_reader_that_goes_away_ends_it_quietly(sub):
+    """As SIGPIPE ends other programs; the process runs on."""
     need("pagemap-scan")
-    work = subprocess.Popen(["sleep", "30"])
+    work = subprocess.Popen(["sleep", "60"])
     try:
-        p = subprocess.Popen([OOH, "record", "-b", "pagemap-scan", "-i", "10", "-p", str(work.pid)],
-                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        p = subprocess.Popen([OOH, *sub, "-b", "pagemap-scan", "-i", "10", "-p", str(work.pid)],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         p.stdout.read(10)
         p.stdout.close()
-        p.wait(timeout=20)
+        err = p.stderr.read()
+        p.stderr.close()
+        assert (p.wait(timeout=50), err) == (-signal.SIGPIPE, "")
         assert work.poll() is None
     finally:
         work.kill()
         work.wait()
+
+
+@pytest.mark.parametrize("sub", [["backends"], ["backends", "--json"], ["help"], ["record", "--", "sleep", "60"],
+                                 ["verify", "--", "sleep", "60"], ["top", "--batch", "--", "sleep", "60"]], ids=" ".join)
+def test_output_that_cannot_be_written_is_an_error(sub):
+    with open("/dev/full", "w") as full:
+        r = subprocess.run([OOH, *sub], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert r.returncode == 3 and "standard output: No space left on device" in r.stderr
+
+
+@pytest.fixture
+def nobody(tmp_path_factory):
+    """Runs the command as somebody who is not root."""
+    if os.geteuid():
+        pytest.skip("needs root, to be somebody else")
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def run(*args):
+        return subprocess.run([OOH, *map(str, args)], capture_output=True, text=True, timeout=60, cwd="/",
+                              user=65534, group=65534, extra_groups=[], env=env)
+
+    return run
+
+
+@pytest.mark.parametrize("sub", [["record"], ["verify"], ["top", "--batch"]], ids=" ".join)
+def test_without_privileges_it_works_or_says_why(nobody, sub):
+    listed = {line.split()[0]: line for line in nobody("backends").stdout.splitlines()}
+    for backend, line in listed.items():
+        r = nobody(*sub, "-b", backend, "-n", 2, "-i", 20, "--", "sleep", "60")
+        if " not usable " in line:
+            assert r.returncode == 3 and line.split("not usable")[1].strip() in r.stderr
+        else:
+            assert r.returncode == 0 and backend in r.stdout, r.stderr
 
 
 def test_traced_by_another(tmp_path):
