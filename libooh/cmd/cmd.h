@@ -29,10 +29,11 @@ struct options {
 	long interval_ms;
 	long rounds; /* FOREVER: until something ends it */
 	bool json;
-	bool batch;  /* top: text instead of a screen */
-	bool quiet;  /* cmd neither reads nor writes what we do */
-	pid_t pid;   /* 0: cmd */
-	pid_t *pids; /* top: all of them, pid is the last */
+	bool summary; /* record: sums alone */
+	bool batch;   /* top: text instead of a screen */
+	bool quiet;   /* cmd neither reads nor writes what we do */
+	pid_t pid;    /* 0: cmd */
+	pid_t *pids;  /* top: all of them, pid is the last */
 	size_t npids;
 	char **cmd;
 };
@@ -80,6 +81,7 @@ int print_json(json_t *root);
 json_t *json_address(uint64_t address);
 const char *clock_time(char buf[static 16]);
 json_t *json_time(void);
+void printable(char *out, size_t size, const char *in);
 uint64_t count_pages(const struct ooh_range *r, ssize_t n);
 uint64_t ticks(void);
 uint64_t now_ns(void);

@@ -18,12 +18,24 @@ struct arguments {
 	bool verify, top;
 };
 
-static const struct argp_option track_options[] = {
-	{ "backend", 'b', "BACKEND", 0, "the tracker; default: the best there is", 0 },
-	{ "interval", 'i', "MS", 0, "milliseconds between rounds (100)", 0 },
-	{ "rounds", 'n', "ROUNDS", 0, "end after so many rounds", 0 },
-	{ "pid", 'p', "PID", 0, "track this process", 0 },
-	{ "json", 'j', NULL, 0, "JSON instead of text", 0 },
+#define TRACK_OPTIONS                                                                   \
+	{ "backend", 'b', "BACKEND", 0, "the tracker; default: the best there is", 0 }, \
+		{ "interval", 'i', "MS", 0, "milliseconds between rounds (100)", 0 },   \
+		{ "rounds", 'n', "ROUNDS", 0, "end after so many rounds", 0 },          \
+		{ "pid", 'p', "PID", 0, "track this process", 0 },                      \
+	{                                                                               \
+		"json", 'j', NULL, 0, "JSON instead of text", 0                         \
+	}
+
+static const struct argp_option verify_options[] = {
+	TRACK_OPTIONS,
+	HELP_OPTION,
+	{ 0 },
+};
+
+static const struct argp_option record_options[] = {
+	TRACK_OPTIONS,
+	{ "summary", 's', NULL, 0, "no rounds, but their sums at the end", 0 },
 	HELP_OPTION,
 	{ 0 },
 };
@@ -126,6 +138,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 'n':
 		a->o.rounds = number(state, "-n", arg, 1, INT_MAX);
 		return 0;
+	case 's':
+		a->o.summary = true;
+		return 0;
 	case OPT_BATCH:
 		a->o.batch = true;
 		return 0;
@@ -157,14 +172,14 @@ static const struct argp backends_argp = {
 };
 
 static const struct argp record_argp = {
-	.options = track_options,
+	.options = record_options,
 	.parser = parse,
 	.args_doc = "-p PID\n-- COMMAND [ARG...]",
 	.doc = "Prints the pages that a process wrote, round by round.",
 };
 
 static const struct argp verify_argp = {
-	.options = track_options,
+	.options = verify_options,
 	.parser = parse,
 	.args_doc = "-p PID\n-- COMMAND [ARG...]",
 	.doc = "Compares what a tracker reports with the contents of every page of the process "

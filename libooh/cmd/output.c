@@ -104,6 +104,16 @@ json_t *json_time(void)
 	return json_sprintf("%s.%03ldZ", buf, t.tv_nsec / 1000000);
 }
 
+/* Names come from other processes: nothing of theirs may steer the terminal. */
+void printable(char *out, size_t size, const char *in)
+{
+	size_t i;
+
+	for (i = 0; in[i] && i + 1 < size; i++)
+		out[i] = in[i] >= ' ' && in[i] <= '~' ? in[i] : '?';
+	out[i] = '\0';
+}
+
 uint64_t count_pages(const struct ooh_range *r, ssize_t n)
 {
 	uint64_t pages = 0;

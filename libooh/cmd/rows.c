@@ -43,16 +43,6 @@ static void cut(char *line, int width, const char *format, ...)
 	va_end(ap);
 }
 
-/* Names come from other processes: nothing of theirs may steer the terminal. */
-void printable(char *out, size_t size, const char *in)
-{
-	size_t i;
-
-	for (i = 0; in[i] && i + 1 < size; i++)
-		out[i] = in[i] >= ' ' && in[i] <= '~' ? in[i] : '?';
-	out[i] = '\0';
-}
-
 static const char *bytes_text(char buf[static 16], double bytes)
 {
 	static const char units[] = "KMGTP";
@@ -135,6 +125,16 @@ void proc_row(const struct proc *p, char *line, int width)
 		column(line, width, " %s", ooh_backend_name(p->tracker));
 }
 
+/* The answer, and why it is that one if there is room for all of it. */
+void proc_choice(const struct proc *p, char *line, int width)
+{
+	int whole = snprintf(line, LINE, "%d %s: %s", p->t.pid, p->command, p->reason);
+	char *why = strstr(line, " (");
+
+	if (whole > width && why)
+		*why = '\0';
+}
+
 void proc_all_dirty(const struct proc *p, char *line, int width)
 {
 	char clock[16];
@@ -155,11 +155,17 @@ static bool with_range(int width)
 	return width >= 68;
 }
 
+static bool with_bar(int width)
+{
+	return width >= 50;
+}
+
 void hot_head(char *line, int width)
 {
 	line[0] = '\0';
-	if (column(line, width, "%7s %6s %-*s %6s", "WRITTEN", "SHARE", BAR, "", "SIZE") &&
-	    with_range(width))
+	if (column(line, width, "%7s %6s", "WRITTEN", "SHARE") &&
+	    (!with_bar(width) || column(line, width, " %-*s", BAR, "")) &&
+	    column(line, width, " %6s", "SIZE") && with_range(width))
 		column(line, width, " %-25s", "RANGE");
 	column(line, width, " MAPPING");
 }
@@ -177,9 +183,9 @@ void hot_row(const struct hot *x, char *line, int width)
 		bar = BAR;
 	if (!bar)
 		bar = 1;
-	if (column(line, width, "%7.0f %5.1f%% %-*.*s %6s", x->written, 100 * share, BAR, bar,
-		   "##########", bytes_text(size, x->end - x->start)) &&
-	    with_range(width))
+	if (column(line, width, "%7.0f %5.1f%%", x->written, 100 * share) &&
+	    (!with_bar(width) || column(line, width, " %-*.*s", BAR, bar, "##########")) &&
+	    column(line, width, " %6s", bytes_text(size, x->end - x->start)) && with_range(width))
 		column(line, width, " %012" PRIx64 "-%012" PRIx64, x->start, x->end);
 	left = width - (int)strlen(line) - 1;
 	if (left < 4)

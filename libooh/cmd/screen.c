@@ -15,6 +15,8 @@ static const struct proc *selected;
 static size_t first; /* process shown at the top of the list */
 static bool help;
 
+static const char all_keys[] = "q quit  j/k select  p pause  +/- interval  s sort  h help";
+
 static const char *const help_lines[] = {
 	"ooh top: which processes write how much of their memory, and where",
 	"",
@@ -31,7 +33,7 @@ static const char *const help_lines[] = {
 	"UNKNOWN  pages of which the tracker cannot tell whether they changed",
 	"COLLECT  time to end the round",
 	"",
-	"See ooh(1).",
+	"See ooh(1), which lists all columns; those that find no room are left out.",
 };
 
 int screen_open(void)
@@ -79,6 +81,36 @@ static void put(int y, int attributes, const char *line)
 	attrset(A_NORMAL);
 }
 
+/*
+ * Over as many lines as it needs, those after the first one indented; gives the line after them.
+ * What is about something is never cut in the middle of a word.
+ */
+static int put_wrapped(int y, int end, int attributes, const char *text, int indent)
+{
+	char line[LINE];
+	int left, n;
+
+	for (left = 0; y < end; left = indent) {
+		int room = COLS - left < LINE - left ? COLS - left : LINE - left - 1;
+
+		if (room < 8)
+			room = left = 0;
+		n = strlen(text);
+		if (room && n > room) {
+			for (n = room; n > 0 && text[n] != ' '; n--)
+				;
+			n = n ? n : room;
+		}
+		snprintf(line, sizeof(line), "%*s%.*s", left, "", n, text);
+		put(y++, attributes, line);
+		text += n;
+		if (!room || !*text)
+			break;
+		text += strspn(text, " ");
+	}
+	return y;
+}
+
 static size_t position(const struct top *top)
 {
 	size_t i;
@@ -114,9 +146,11 @@ static void put_hot(const struct proc *p, int y, int end)
 static void draw_help(void)
 {
 	size_t i;
+	int y = 0;
 
 	for (i = 0; i < sizeof(help_lines) / sizeof(help_lines[0]); i++)
-		put(i, i ? A_NORMAL : A_BOLD, help_lines[i]);
+		y = put_wrapped(y, LINES, i ? A_NORMAL : A_BOLD, help_lines[i],
+				help_lines[i][0] == ' ' ? 16 : 9);
 }
 
 /*
@@ -126,7 +160,7 @@ static void draw_help(void)
 static void draw(const struct top *top)
 {
 	int room, y = 0, keys = LINES >= 8, end = LINES - keys;
-	char line[LINE], text[LINE];
+	char line[LINE];
 	size_t at, i;
 
 	if (!selected)
@@ -151,17 +185,20 @@ static void draw(const struct top *top)
 		put(y++, i == at && top->n > 1 ? A_STANDOUT : A_NORMAL, line);
 	}
 	if (y < end) {
-		snprintf(text, sizeof(text), "%d %s: %s", selected->t.pid, selected->command,
-			 selected->reason);
-		put(y++, A_BOLD, text);
+		proc_choice(selected, line, COLS);
+		y = put_wrapped(y, end, A_BOLD, line, 4);
 	}
 	if (y < end) {
-		proc_all_dirty(selected, line, COLS);
-		put(y++, selected->all_dirty_now && !selected->ended ? A_BOLD : A_NORMAL, line);
+		proc_all_dirty(selected, line, LINE);
+		y = put_wrapped(y, end,
+				selected->all_dirty_now && !selected->ended ? A_BOLD : A_NORMAL,
+				line, 4);
 	}
 	put_hot(selected, y, end);
-	if (keys)
-		put(LINES - 1, A_DIM, "q quit  j/k select  p pause  +/- interval  s sort  h help");
+	if (keys && COLS >= (int)strlen(all_keys))
+		put(LINES - 1, A_DIM, all_keys);
+	else if (keys)
+		put(LINES - 1, A_DIM, "q quit  h help");
 }
 
 void screen_draw(const struct top *top)

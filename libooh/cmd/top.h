@@ -55,10 +55,10 @@ void top_sort(struct top *top);
 void top_summary(const struct top *top, char *line, int width);
 void proc_head(char *line, int width);
 void proc_row(const struct proc *p, char *line, int width);
+void proc_choice(const struct proc *p, char *line, int width);
 void proc_all_dirty(const struct proc *p, char *line, int width);
 void hot_head(char *line, int width);
 void hot_row(const struct hot *x, char *line, int width);
-void printable(char *out, size_t size, const char *in);
 
 /* screen.c */
 enum todo { DO_NOTHING, DO_QUIT, DO_DRAW };

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import LOGS
-from hostlib import NATIVE, OOH, backends, need, ooh
+from hostlib import HERE, NATIVE, OOH, TOP, backends, compile_c, need, ooh
 
 ME = os.getpid()
 
@@ -252,7 +252,7 @@ def test_text_and_verify_have_both_counts(backend):
         written, unknown = (sum(int(n or 0) for n in column) for column in zip(*rows))
         assert written < 5
         total = f", not known of {unknown}" if unknown else ""
-        assert text.endswith(f"\n2 rounds, {written} pages written{total}, with {backend}\n")
+        assert f"\n2 rounds, {written} pages written{total}, with {backend}\n" in text
         out = json.loads(ooh("verify", "--json", "-b", backend, "-n", 2, "-p", work.pid).stdout)
         last = out["rounds"][-1]
         assert last["written"] < 5 and bool(last["unknown"]) == bool(doc["unknown"])
@@ -264,6 +264,92 @@ def test_text_and_verify_have_both_counts(backend):
     finally:
         work.kill()
         work.wait()
+
+
+WRITER = """
+import mmap, sys, time
+file = open(sys.argv[1], "r+b")
+areas = [mmap.mmap(-1, 40 * 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS),
+         mmap.mmap(file.fileno(), 40 * 4096, mmap.MAP_PRIVATE)]
+print("ready", flush=True)
+while True:
+    for area in areas:
+        area[:] = b"x" * len(area)
+    time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def writer(tmp_path):
+    """A process that writes a private mapping of a file, and memory of its own."""
+    need("pagemap-scan")
+    data = tmp_path / "data file"
+    data.write_bytes(bytes(40 * 4096))
+    p = subprocess.Popen(["python3", "-c", WRITER, str(data)], stdout=subprocess.PIPE)
+    p.stdout.readline()
+    yield p, str(data)
+    p.kill()
+    p.wait()
+    p.stdout.close()
+
+
+def mappings(pid):
+    """(start, end, name) of each, as the kernel lists them."""
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        span, _, _, _, _, *name = line.split(None, 5)
+        yield (*(int(x, 16) for x in span.split("-")), name[0].strip() if name else "")
+
+
+def test_record_names_the_mappings(writer):
+    p, data = writer
+    docs = lines(ooh("record", "--json", "-b", "pagemap-scan", "-n", 20, "-i", 50, "-p", p.pid))
+    listed = list(mappings(p.pid))
+    seen = {}
+    for x in (x for d in docs for x in d["ranges"] + d["unknown_ranges"]):
+        start, end = int(x["start"], 16), int(x["end"], 16)
+        names = {name[:95] for s, e, name in listed if s < end and start < e}
+        assert names == {x["mapping"]}, x
+        seen.setdefault(x["mapping"], set()).update(range(start, end, 4096))
+    assert len(seen[data]) == 40 and len(seen[""]) >= 40
+    text = ooh("record", "-b", "pagemap-scan", "-n", 20, "-i", 50, "-p", p.pid).stdout
+    assert re.search(rf"^  [0-9a-f]{{12}}-[0-9a-f]{{12}} +\d+  {re.escape(data)}$", text, re.M)
+
+
+def table(text):
+    """The sums at the end: mapping -> (written, per round, unknown)."""
+    rows = text[text.index("WRITTEN"):].splitlines()[1:]
+    return {name: (int(w), float(r), int(u)) for w, r, u, name in (row.split(None, 3) for row in rows)}
+
+
+def test_record_ends_with_sums(writer):
+    p, data = writer
+    text = ooh("record", "-b", "pagemap-scan", "-n", 4, "-i", 250, "-p", p.pid).stdout
+    rows = re.findall(r"^  \S+ +(\d+)  (.*)$", text, re.M)
+    sums = table(text)
+    for name, (written, per_round, _) in sums.items():
+        assert written == sum(int(n) for n, x in rows if x == name)
+        assert abs(per_round - written / 4) < 0.051
+    assert sums[data][0] > 0
+    unknown = re.search(r"not known of (\d+), with", text)
+    assert sum(u for _, _, u in sums.values()) == (int(unknown[1]) if unknown else 0)
+
+
+def test_a_summary_is_all_there_is(writer):
+    p, data = writer
+    text = ooh("record", "--summary", "-b", "pagemap-scan", "-n", 4, "-p", p.pid).stdout
+    assert "\nround" not in text and "\n4 rounds, " in text and data in table(text)
+    doc, = lines(ooh("record", "--summary", "--json", "-b", "pagemap-scan", "-n", 4, "-p", p.pid))
+    assert doc["rounds"] == 4 and doc["backend"] == "pagemap-scan"
+    for count in ("written", "unknown"):
+        assert doc[count] == sum(m[count] for m in doc["mappings"])
+    assert doc["mappings"] == sorted(doc["mappings"], key=lambda m: (-m["written"], -m["unknown"], m["mapping"]))
+
+
+def test_parts_of_ranges(tmp_path):
+    san = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    p = compile_c(tmp_path / "u", HERE / "unit_sums.c", TOP / "libooh/cmd/sums.c", flags=san)
+    r = subprocess.run([p], capture_output=True, text=True, timeout=60)
+    assert r.returncode == 0, r.stdout + r.stderr
 
 
 def test_oracle_without_tracker():

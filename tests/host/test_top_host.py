@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hostlib import HERE, OOH, TOP, compile_c, need, ooh
+from hostlib import HERE, OOH, TOP, backends, compile_c, need, ooh
 
 BACKEND = "pagemap-scan"
 
@@ -58,14 +58,16 @@ def test_json(work):
         first, second = d["processes"]
         assert (first["pid"], second["pid"]) == (busy.pid, idle.pid)
         assert first["command"] == "changers" and second["command"] == "pages"
-        # all the pages it writes, and rates that fit them; the other one writes nothing of its own
-        assert first["written"] > 200 and first["bytes_per_second"] > 0
+        # rates that fit what it writes; the other one writes nothing of its own
+        assert (first["bytes_per_second"] > 0) == (first["written"] > 0)
         assert first["mapped"] >= first["written"] * 0.5 and not first["all_dirty"]
         assert first["last_all_dirty"] is None and first["collect_ns"] > 0
-        assert any(h["written"] > 200 and not h["mapping"].startswith("/") for h in first["hot"])
         # an idle process is cold, and so are programs and libraries
         assert sum(h["written"] for h in second["hot"]) < 20, second["hot"]
         assert not any(h["mapping"].startswith("/") for h in second["hot"])
+    # not in each round: the machine may be busy
+    assert max(d["processes"][0]["written"] for d in docs) > 150
+    assert any(h["written"] > 100 and not h["mapping"].startswith("/") for d in docs for h in d["processes"][0]["hot"])
 
 
 def test_text_and_an_exec(tmp_path):
@@ -249,6 +251,25 @@ def test_sizes(terminal, work, cols, rows):
     terminal.wait(lambda s: len(s) == 24 and "2 of 2 running" in s[0] and "MAPPING" in "".join(s))
     terminal.keys("q")
     assert terminal.ended() == 0
+
+
+@pytest.mark.parametrize("cols", [40, 80, 200])
+def test_nothing_is_cut_in_the_middle(tmp_path, work, cols):
+    """Of what a person reads as a sentence; what finds no room is left out as a whole."""
+    if next(n for n, b in backends().items() if b["usable"]) != BACKEND:
+        pytest.skip("another backend is the best one here")
+    with Terminal(tmp_path, [OOH, "top", "-i", "100", "-p", work[0].pid], cols, 50) as t:
+        s = t.wait(lambda s: any(l.endswith(" (anonymous)") for l in s) and s[-1].endswith("h help"))
+        choice = next(l for l in s if l.startswith(f"{work[0].pid} changers: "))
+        assert choice.split(": ", 1)[1].startswith(f"using {BACKEND}")
+        assert (len(choice) == len(f"{work[0].pid} changers: using {BACKEND}")) == (cols <= 80)
+        assert choice.count("(") == choice.count(")")
+        t.keys("h")
+        s = t.wait(lambda s: any("this help" in l for l in s))
+        text = " ".join(" ".join(s).split())
+        assert "pages of which the tracker cannot tell whether they changed" in text
+        assert "those that find no room are left out." in text
+        t.keys("q")
 
 
 def test_many_processes_in_little_room(tmp_path, bin_):
