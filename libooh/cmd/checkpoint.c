@@ -205,6 +205,9 @@ static int start_command(struct job *j)
 	while (read(fds[0], &err, sizeof(err)) < 0 && errno == EINTR)
 		;
 	close(fds[0]);
+	/* as long as it is there it has the folder, too */
+	if (err)
+		waitpid(j->pid, NULL, 0);
 	return -err;
 }
 
