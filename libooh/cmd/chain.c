@@ -24,6 +24,7 @@
 #define NEW	"complete.new"
 #define OWN	"ooh-checkpoint"
 #define LOG	"criu.log"
+#define MERGING "ooh-merge"
 #define LONGEST 4096 /* a chain; a longer one is a circle */
 
 void chain_name(char name[static NAME_LEN], long n)
@@ -42,17 +43,19 @@ static long number_of(const char *name)
 	return strcmp(name, again) ? NO_CHECKPOINT : n;
 }
 
-/* The folder, for this process alone. A descriptor or -errno; EBUSY: somebody has it. */
-int chain_open(const char *path, int create)
+/*
+ * The folder, for this process alone but to read. A descriptor or -errno; EBUSY: somebody has it.
+ */
+int chain_open(const char *path, enum use use)
 {
 	int dir, rc;
 
-	if (create && mkdir(path, 0700) && errno != EEXIST)
+	if (use == CREATE && mkdir(path, 0700) && errno != EEXIST)
 		return -errno;
 	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return -errno;
-	if (!flock(dir, LOCK_EX | LOCK_NB))
+	if (use == READ || !flock(dir, LOCK_EX | LOCK_NB))
 		return dir;
 	rc = errno == EWOULDBLOCK ? -EBUSY : -errno;
 	close(dir);
@@ -91,6 +94,15 @@ static bool read_short(int dir, long n, const char *file, char *text, size_t siz
 	close(fd);
 	text[len > 0 ? len : 0] = '\0';
 	return true;
+}
+
+/* Checkpoint n's folder; a descriptor or -1 */
+int chain_folder(int dir, long n)
+{
+	char name[NAME_LEN];
+
+	chain_name(name, n);
+	return openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 }
 
 /* Whether the folder is ours; owner: of this process alone, NULL: of any. */
@@ -183,30 +195,152 @@ long chain_marked(int dir)
 	return n;
 }
 
+/* The one that n builds on; NO_CHECKPOINT also if n is not complete */
+long chain_parent(int dir, long n)
+{
+	long parent;
+
+	return read_mark(dir, n, &parent) ? parent : NO_CHECKPOINT;
+}
+
+/* criu goes by its own link, which has to say the same as our mark. */
+static bool check_link(int at, long parent, char *why, size_t size)
+{
+	char link[64], name[NAME_LEN];
+	ssize_t len = readlinkat(at, "parent", link, sizeof(link) - 1);
+
+	if (len < 0)
+		return true; /* the images of each process say whether they need one */
+	link[len] = '\0';
+	chain_name(name, parent);
+	if (parent != NO_CHECKPOINT && !strncmp(link, "../", 3) && !strcmp(link + 3, name))
+		return true;
+	snprintf(why, size, "parent is %s, and should be %s", link,
+		 parent == NO_CHECKPOINT ? "absent" : name);
+	return false;
+}
+
+/* Whether the folder of n alone is whole; if not, why says what is not. */
+bool chain_check_one(int dir, long n, char *why, size_t size)
+{
+	char name[NAME_LEN], what[384];
+	long parent;
+	bool ok;
+	int at;
+
+	chain_name(name, n);
+	at = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (at < 0 || !read_mark(dir, n, &parent)) {
+		snprintf(why, size, "%s is %s", name, at < 0 ? "missing" : "not complete");
+		if (at >= 0)
+			close(at);
+		return false;
+	}
+	ok = !images_check(at, what, sizeof(what)) && check_link(at, parent, what, sizeof(what));
+	close(at);
+	if (!ok)
+		snprintf(why, size, "%s/%s", name, what);
+	return ok;
+}
+
 /* Whether all that n is made of is there and as it was written; if not, why says what is not. */
 bool chain_check(int dir, long n, char *why, size_t size)
 {
-	int i, at, rc;
+	int i;
 
 	for (i = 0; n != NO_CHECKPOINT && i < LONGEST; i++) {
-		char name[NAME_LEN], what[384];
-
-		chain_name(name, n);
-		at = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (at < 0 || !read_mark(dir, n, &n)) {
-			snprintf(why, size, "%s is %s", name, at < 0 ? "missing" : "not complete");
-			if (at >= 0)
-				close(at);
+		if (!chain_check_one(dir, n, why, size))
 			return false;
-		}
-		rc = images_check(at, what, sizeof(what));
-		close(at);
-		if (rc) {
-			snprintf(why, size, "%s/%s", name, what);
-			return false;
-		}
+		n = chain_parent(dir, n);
 	}
 	return n == NO_CHECKPOINT;
+}
+
+static void read_owner(int dir, long n, char owner[static OWNER_LEN])
+{
+	char text[2 * OWNER_LEN], *end;
+
+	owner[0] = '\0';
+	if (!is_ours(dir, n, NULL) || !read_short(dir, n, OWN, text, sizeof(text)))
+		return;
+	end = strstr(text, "\nend\n");
+	if (!end)
+		return;
+	*end = '\0';
+	snprintf(owner, OWNER_LEN, "%s", strstr(text, "process ") + strlen("process "));
+}
+
+static void look_at_files(int dir, struct checkpoint *c)
+{
+	int at = chain_folder(dir, c->n);
+	DIR *d = at < 0 ? NULL : fdopendir(at);
+	struct dirent *e;
+	struct stat st;
+
+	if (!d)
+		return;
+	if (!fstat(at, &st))
+		c->time = st.st_mtime;
+	while ((e = readdir(d))) {
+		if (!chain_made(e->d_name) || fstatat(at, e->d_name, &st, AT_SYMLINK_NOFOLLOW))
+			continue;
+		c->bytes += 512.0 * st.st_blocks;
+		if (!strcmp(e->d_name, MARK))
+			c->time = st.st_mtime;
+	}
+	closedir(d);
+}
+
+struct list {
+	struct checkpoint *v;
+	size_t n, cap;
+	bool failed;
+};
+
+static void add_to_list(int dir, long n, void *arg)
+{
+	struct list *l = arg;
+	struct checkpoint *c;
+
+	if (l->n == l->cap) {
+		c = realloc(l->v, (l->cap + 64) * sizeof(*c));
+		if (!c) {
+			l->failed = true;
+			return;
+		}
+		l->v = c;
+		l->cap += 64;
+	}
+	c = &l->v[l->n++];
+	*c = (struct checkpoint){ .n = n };
+	read_owner(dir, n, c->owner);
+	c->marked = read_mark(dir, n, &c->parent);
+	c->length = chain_length(dir, n);
+	look_at_files(dir, c);
+}
+
+static int by_number(const void *a, const void *b)
+{
+	const struct checkpoint *x = a, *y = b;
+
+	return (x->n > y->n) - (x->n < y->n);
+}
+
+/* All there are, by number: ours, and complete ones that somebody copied. 0 or -errno. */
+int chain_list(int dir, struct checkpoint **list, size_t *n)
+{
+	struct list l = { 0 };
+	size_t i;
+
+	for_each(dir, add_to_list, &l);
+	*list = l.v;
+	*n = 0;
+	for (i = 0; i < l.n; i++)
+		if (l.v[i].owner[0] || l.v[i].marked)
+			l.v[(*n)++] = l.v[i];
+	if (*n)
+		qsort(l.v, *n, sizeof(*l.v), by_number);
+	return l.failed ? -ENOMEM : 0;
 }
 
 static int write_owner(int dir, const char *name, long n, const char *owner)
@@ -266,17 +400,11 @@ static int write_mark(int at, long parent)
 	return rc;
 }
 
-/* All images of n are written: puts them on the disk, then the mark. */
-int chain_finish(int dir, long n, long parent)
+/* All images are written: puts them on the disk, then the mark. */
+int chain_finish_folder(int dir, int at, long parent)
 {
-	char name[NAME_LEN];
-	int at, rc = 0;
+	int rc = images_sum(at);
 
-	chain_name(name, n);
-	at = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (at < 0)
-		return -errno;
-	rc = images_sum(at);
 	/* the images, their names, and that of their folder */
 	if (!rc && (syncfs(at) || fsync(at) || fsync(dir)))
 		rc = -errno;
@@ -284,19 +412,36 @@ int chain_finish(int dir, long n, long parent)
 		rc = write_mark(at, parent);
 	if (!rc && fsync(at))
 		rc = -errno;
+	return rc;
+}
+
+int chain_finish(int dir, long n, long parent)
+{
+	int at = chain_folder(dir, n), rc;
+
+	if (at < 0)
+		return -errno;
+	rc = chain_finish_folder(dir, at, parent);
 	close(at);
 	return rc;
 }
 
 /* What criu and ooh make in a folder of images, all of it files and one symbolic link. */
-static bool is_made(const char *name)
+bool chain_made(const char *name)
 {
-	static const char *const names[] = { MARK,	    NEW,
-					     LOG,	    CHECKSUMS,
-					     "ooh-marks",   "parent",
-					     "stats-dump",  "stats-restore",
-					     "irmap-cache", "restored.pid",
-					     "criu-options" };
+	static const char *const names[] = { MARK,
+					     NEW,
+					     LOG,
+					     CHECKSUMS,
+					     "ooh-marks",
+					     "parent",
+					     "stats-dump",
+					     "stats-restore",
+					     "irmap-cache",
+					     "restored.pid",
+					     "criu-options",
+					     OWN,
+					     MERGING };
 	size_t i, n = strlen(name);
 
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
@@ -317,7 +462,8 @@ static void empty(int at, bool log)
 	copy = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	d = copy < 0 ? NULL : fdopendir(copy);
 	while (d && (e = readdir(d)))
-		if (is_made(e->d_name) && (log || strcmp(e->d_name, LOG)))
+		if (chain_made(e->d_name) && strcmp(e->d_name, OWN) && strcmp(e->d_name, MERGING) &&
+		    (log || strcmp(e->d_name, LOG)))
 			unlinkat(at, e->d_name, 0);
 	if (d)
 		closedir(d);
@@ -355,62 +501,166 @@ void chain_remove(int dir, long n, const char *owner)
 	if (at < 0)
 		return;
 	empty(at, true);
+	unlinkat(at, MERGING, 0);
 	unlinkat(at, OWN, 0);
 	close(at);
 	chain_name(name, n);
 	unlinkat(dir, name, AT_REMOVEDIR);
 }
 
-struct others {
-	long keep[LONGEST];
-	int n;
-	long v[LONGEST];
-	int found;
-};
-
-static void collect_others(int dir, long n, void *arg)
+/* Of the checkpoints, marks those that keep builds on, and itself. */
+static void mark_kept(const struct checkpoint *v, size_t n, bool *kept, long keep)
 {
-	struct others *o = arg;
-	int i;
+	size_t i;
 
-	(void)dir;
-	for (i = 0; i < o->n; i++)
-		if (o->keep[i] == n)
-			return;
-	if (o->found < LONGEST)
-		o->v[o->found++] = n;
-}
-
-static int descending(const void *a, const void *b)
-{
-	long x = *(const long *)a, y = *(const long *)b;
-
-	return (x < y) - (x > y);
+	for (i = n; i > 0 && keep != NO_CHECKPOINT; i--)
+		if (v[i - 1].n == keep) {
+			kept[i - 1] = true;
+			keep = v[i - 1].marked ? v[i - 1].parent : NO_CHECKPOINT;
+		}
 }
 
 /*
- * Removes what the owner has before keep, and keep does not build on; who builds on another
- * goes before it. Does nothing if keep is not complete.
+ * Removes what the owner has before its newest complete checkpoint, but the last keep complete
+ * ones, what they build on, and spare. What others have (copies, too) stays with what it builds on.
+ * Who builds on another goes before it.
  */
-void chain_tidy(int dir, long keep, const char *owner)
+void chain_tidy(int dir, const char *owner, long keep, long spare)
 {
-	struct others *o = calloc(1, sizeof(*o));
-	long newest = keep;
-	int i;
+	long newest = NO_CHECKPOINT;
+	struct checkpoint *v;
+	bool *kept = NULL;
+	size_t i, n;
 
-	if (!o || !chain_length(dir, keep)) {
-		free(o);
+	if (!chain_list(dir, &v, &n) && n)
+		kept = calloc(n, sizeof(*kept));
+	for (i = n; kept && i > 0; i--) {
+		const struct checkpoint *c = &v[i - 1];
+
+		if (!c->length || (!strcmp(c->owner, owner) && !keep))
+			continue;
+		mark_kept(v, n, kept, c->n);
+		if (strcmp(c->owner, owner))
+			continue;
+		keep--;
+		if (newest == NO_CHECKPOINT)
+			newest = c->n;
+	}
+	for (i = n; kept && i > 0; i--)
+		if (!kept[i - 1] && v[i - 1].n < newest && v[i - 1].n != spare)
+			chain_remove(dir, v[i - 1].n, owner);
+	free(kept);
+	free(v);
+}
+
+/* ---- merges: DIR/000005.merge becomes DIR/000005, which holds everything then */
+
+static bool is_merge(const char *name, long *n)
+{
+	char digits[NAME_LEN];
+	size_t len = strlen(name), suffix = strlen(MERGED);
+
+	if (len <= suffix || len - suffix >= sizeof(digits) || strcmp(name + len - suffix, MERGED))
+		return false;
+	snprintf(digits, sizeof(digits), "%.*s", (int)(len - suffix), name);
+	*n = number_of(digits);
+	return *n != NO_CHECKPOINT;
+}
+
+/* Such a folder has the file MERGING from its first moment to its last. */
+static void remove_merge(int dir, const char *name)
+{
+	int at = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (at < 0)
 		return;
+	if (!faccessat(at, MERGING, F_OK, AT_SYMLINK_NOFOLLOW)) {
+		empty(at, true);
+		unlinkat(at, OWN, 0);
+		unlinkat(at, MERGING, 0);
 	}
-	while (keep != NO_CHECKPOINT && o->n < LONGEST) {
-		o->keep[o->n++] = keep;
-		if (!read_mark(dir, keep, &keep))
-			break;
+	close(at);
+	unlinkat(dir, name, AT_REMOVEDIR); /* if it is empty */
+}
+
+/* What a merge left that did not come to its end, before the exchange or after it. */
+void chain_clean_merges(int dir)
+{
+	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	struct dirent *e;
+	long n;
+
+	while (d && (e = readdir(d)))
+		if (is_merge(e->d_name, &n))
+			remove_merge(dir, e->d_name);
+	if (d)
+		closedir(d);
+	else if (copy >= 0)
+		close(copy);
+}
+
+static int touch(int at, const char *name)
+{
+	int fd = openat(at, name, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	return 0;
+}
+
+/* The folder in which n is made anew: its name, and a descriptor or -errno. */
+int chain_begin_merge(int dir, long n, char *work, size_t size)
+{
+	char owner[OWNER_LEN], name[NAME_LEN];
+	int at, rc;
+
+	read_owner(dir, n, owner);
+	if (!owner[0])
+		return -EPERM;
+	chain_name(name, n);
+	snprintf(work, size, "%s" MERGED, name);
+	if (mkdirat(dir, work, 0700))
+		return -errno;
+	at = openat(dir, work, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	rc = at < 0 ? -errno : touch(at, MERGING);
+	if (!rc)
+		rc = write_owner(dir, work, n, owner);
+	if (!rc)
+		return at;
+	if (at >= 0) {
+		unlinkat(at, MERGING, 0);
+		close(at);
 	}
-	for_each(dir, collect_others, o);
-	qsort(o->v, o->found, sizeof(o->v[0]), descending);
-	for (i = 0; i < o->found; i++)
-		if (o->v[i] < newest)
-			chain_remove(dir, o->v[i], owner);
-	free(o);
+	unlinkat(dir, work, AT_REMOVEDIR);
+	return rc;
+}
+
+/*
+ * The finished work takes n's place in one step, so at each moment there is a complete n; what was
+ * n before goes. 0 or -errno: nothing was done. 1: what was n before is still there.
+ */
+int chain_replace(int dir, long n, const char *work)
+{
+	char name[NAME_LEN], path[2 * NAME_LEN];
+	int at = chain_folder(dir, n), rc;
+
+	if (at < 0)
+		return -errno;
+	/* it is known as a merge's when it has the other name */
+	rc = touch(at, MERGING);
+	if (!rc && (fsync(at) || fsync(dir)))
+		rc = -errno;
+	close(at);
+	chain_name(name, n);
+	if (!rc && renameat2(dir, name, dir, work, RENAME_EXCHANGE))
+		rc = -errno;
+	else if (!rc && fsync(dir))
+		rc = 1;
+	snprintf(path, sizeof(path), "%s/" MERGING, name);
+	unlinkat(dir, path, 0);
+	if (!rc)
+		remove_merge(dir, work);
+	return rc;
 }

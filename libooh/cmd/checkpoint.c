@@ -269,9 +269,8 @@ static int keep_going(struct job *j)
 			failures++;
 		} else {
 			failures = 0;
-			/* of the chains before, only when another one is there */
-			if (first && chain_length(j->dir, n) == 1)
-				chain_tidy(j->dir, n, j->owner);
+			/* of those before, only when another one is there */
+			chain_tidy(j->dir, j->owner, j->keep, j->failed);
 			last = n;
 			length = first ? 1 : length + 1;
 		}
@@ -297,7 +296,7 @@ static int keep_going(struct job *j)
 static int checkpoint(struct job *j)
 {
 	struct sigaction sa = { .sa_handler = on_signal };
-	int rc = job_open_folder(j, 1);
+	int rc = folder_open(j->path, CREATE, &j->dir);
 
 	if (rc)
 		return rc;
@@ -347,6 +346,7 @@ static const struct argp_option checkpoint_options[] = {
 	{ "length", 'l', "N", 0, "checkpoints in a chain, then one holds everything (16)", 0 },
 	{ "rounds", 'n', "N", 0, "end after so many, failed ones included; the process runs on",
 	  0 },
+	{ "keep", 'k', "N", 0, "the last N stay, with what they build on (1)", 0 },
 	{ "last", OPT_LAST, NULL, 0, "one more at SIGINT, SIGTERM or SIGHUP, before it ends", 0 },
 	{ "backend", 'b', "BACKEND", 0, "the tracker; default: the best for this", 0 },
 	{ "pid", 'p', "PID", 0, "a process that runs already", 0 },
@@ -398,6 +398,9 @@ static error_t parse_checkpoint(int key, char *arg, struct argp_state *state)
 	case 'n':
 		j->rounds = natural(state, "-n", arg, LONG_MAX);
 		return 0;
+	case 'k':
+		j->keep = natural(state, "-k", arg, 1000000);
+		return 0;
 	case 'b':
 		check_backend(state, arg);
 		j->backend = arg;
@@ -428,8 +431,11 @@ static const struct argp checkpoint_argp = {
 
 int cmd_checkpoint(int argc, char **argv)
 {
-	struct job j = { .every = 60, .limit = LIMIT_S, .length = 16, .pidfd = -1 };
+	struct job j = { .every = 60, .limit = LIMIT_S, .length = 16, .keep = 1, .pidfd = -1 };
+	int status = cmd_manage(argc, argv);
 
+	if (status >= 0)
+		return status;
 	argp_parse(&checkpoint_argp, argc, argv, ARGP_IN_ORDER, NULL, &j);
 	return checkpoint(&j);
 }

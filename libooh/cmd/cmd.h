@@ -15,6 +15,7 @@
 enum {
 	ST_OK = 0,
 	ST_MISSED = 1,
+	ST_DAMAGED = 1,
 	ST_USAGE = 2,
 	ST_CANNOT = 3,
 	ST_ENDED = 4,
@@ -64,6 +65,7 @@ int cmd_record(const struct options *o);
 int cmd_verify(const struct options *o);
 int cmd_top(const struct options *o);
 int cmd_checkpoint(int argc, char **argv);
+int cmd_manage(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
 
 /* Of argp's, which has it as -? */
@@ -75,6 +77,8 @@ int cmd_restore(int argc, char **argv);
 void said_by(const char *name);
 bool flush_output(void);
 int finish_output(int status);
+void progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void progress_end(void);
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int say_no_tracking(const struct options *o, int rc, const char *reason);
 int print_json(json_t *root);

@@ -233,14 +233,15 @@ bool criu_wants(const struct job *j, const char *option)
 	return false;
 }
 
-int job_open_folder(struct job *j, int create)
+/* A status; says why not. */
+int folder_open(const char *path, enum use use, int *dir)
 {
-	j->dir = chain_open(j->path, create);
-	if (j->dir == -EBUSY)
-		say("%s is in use by another ooh", j->path);
-	else if (j->dir < 0)
-		say("%s: %s", j->path, strerror(-j->dir));
-	return j->dir < 0 ? ST_CANNOT : ST_OK;
+	*dir = chain_open(path, use);
+	if (*dir == -EBUSY)
+		say("%s is in use by another ooh", path);
+	else if (*dir < 0)
+		say("%s: %s", path, strerror(-*dir));
+	return *dir < 0 ? ST_CANNOT : ST_OK;
 }
 
 error_t job_parse(int key, char *arg, struct argp_state *state)

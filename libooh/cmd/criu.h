@@ -27,7 +27,8 @@ struct job {
 	const char *path, *backend;
 	double every;
 	long limit; /* of one criu, in seconds */
-	long length, rounds;
+	long length, rounds, keep;
+	long number; /* to be restored */
 	pid_t pid;
 	char **cmd;
 	const char *criu_options[MAX_OPTIONS];
@@ -49,7 +50,7 @@ int criu_remember(const struct job *j, const char *folder);
 void criu_recall(struct job *j, const char *folder);
 
 /* Both commands' */
-int job_open_folder(struct job *j, int create);
+int folder_open(const char *path, enum use use, int *dir);
 error_t job_parse(int key, char *arg, struct argp_state *state);
 
 #endif

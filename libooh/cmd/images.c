@@ -12,15 +12,14 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "crimage.h"
 #include "images.h"
 
 #define MARKS "ooh-marks"
 #define END   "end\n"
 
-/* Of CRIU's image of statistics (its criu/include/magic.h and images/stats.proto) */
+/* Of CRIU's image of statistics (its images/stats.proto) */
 #define STATS		     "stats-dump"
-#define IMG_SERVICE_MAGIC    0x55105940
-#define STATS_MAGIC	     0x57093306
 #define STATS_DUMP	     1
 #define PAGES_SKIPPED_PARENT 6
 #define PAGES_WRITTEN	     7
@@ -169,64 +168,24 @@ int images_check(int at, char *why, size_t size)
 	return rc;
 }
 
-/* A varint of a protocol buffer. False: it is not whole. */
-static bool varint(const unsigned char **p, const unsigned char *end, uint64_t *v)
-{
-	int shift;
-
-	*v = 0;
-	for (shift = 0; shift < 64 && *p < end; shift += 7) {
-		*v |= (uint64_t)(**p & 0x7f) << shift;
-		if (!(*(*p)++ & 0x80))
-			return true;
-	}
-	return false;
-}
-
-/*
- * The next field of the message from *p to end, and its number; of a nested message, its length,
- * with *p where it begins. False: there is none, or one of another type.
- */
-static bool next_field(const unsigned char **p, const unsigned char *end, unsigned int *field,
-		       uint64_t *v)
-{
-	uint64_t key;
-
-	if (!varint(p, end, &key) || !varint(p, end, v))
-		return false;
-	*field = key >> 3;
-	/* there are numbers and messages in it */
-	return (key & 7) == 0 || ((key & 7) == 2 && *v <= (uint64_t)(end - *p));
-}
-
 /* Did this dump find nothing of its parent's worth keeping? CRIU counts what it skips. */
 static bool nothing_skipped(int at)
 {
-	int fd = openat(at, STATS, O_RDONLY | O_CLOEXEC);
-	const unsigned char *p, *end;
 	uint64_t v, skipped = 1, written = 0;
-	unsigned char buf[4096];
-	uint32_t head[3];
+	struct pb record, dump, sub;
+	struct image img;
 	unsigned int field;
-	ssize_t n;
 
-	n = fd < 0 ? 0 : read(fd, buf, sizeof(buf));
-	if (fd >= 0)
-		close(fd);
-	if (n < (ssize_t)sizeof(head))
+	if (image_load(&img, at, STATS, SERVICE_MAGIC, STATS_MAGIC))
 		return false;
-	memcpy(head, buf, sizeof(head));
-	p = buf + sizeof(head);
-	end = buf + n;
-	if (head[0] != IMG_SERVICE_MAGIC || head[1] != STATS_MAGIC || head[2] > end - p ||
-	    !next_field(&p, end, &field, &v) || field != STATS_DUMP)
-		return false;
-	for (end = p + v; p < end && next_field(&p, end, &field, &v);) {
-		if (field == PAGES_SKIPPED_PARENT)
-			skipped = v;
-		if (field == PAGES_WRITTEN)
-			written = v;
-	}
+	if (image_next(&img, &record) && pb_next(&record, &field, &v, &dump) && field == STATS_DUMP)
+		while (pb_next(&dump, &field, &v, &sub)) {
+			if (field == PAGES_SKIPPED_PARENT)
+				skipped = v;
+			if (field == PAGES_WRITTEN)
+				written = v;
+		}
+	image_free(&img);
 	return !skipped && written;
 }
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include <x86intrin.h>
 #include "cmd.h"
 
@@ -44,10 +45,47 @@ int finish_output(int status)
 	return status ? status : ST_CANNOT;
 }
 
+#define FIRST_MS 1000 /* what is done by then needs no progress */
+#define NEXT_MS	 500
+#define LOG_MS	 60000 /* where it is no terminal that reads it */
+
+static uint64_t shown_first, shown_last;
+static bool shown;
+
+/* On work that takes long: a line that is written over, or one a minute into a log. */
+void progress(const char *format, ...)
+{
+	const bool terminal = isatty(STDERR_FILENO);
+	uint64_t now = now_ns() / 1000000;
+	va_list ap;
+
+	if (!shown_first)
+		shown_first = shown_last = now;
+	if (now - shown_first < FIRST_MS || now - shown_last < (terminal ? NEXT_MS : LOG_MS))
+		return;
+	shown_last = now;
+	shown = terminal;
+	fprintf(stderr, "%s%s: ", terminal ? "\r" : "", speaker);
+	va_start(ap, format);
+	vfprintf(stderr, format, ap);
+	va_end(ap);
+	fprintf(stderr, ", %" PRIu64 " s%s", (now - shown_first) / 1000,
+		terminal ? "\033[K" : "\n");
+}
+
+void progress_end(void)
+{
+	if (shown)
+		fputs("\r\033[K", stderr);
+	shown = false;
+	shown_first = 0;
+}
+
 void say(const char *format, ...)
 {
 	va_list ap;
 
+	progress_end();
 	fflush(stdout);
 	fprintf(stderr, "%s: ", speaker);
 	va_start(ap, format);

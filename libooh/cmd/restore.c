@@ -41,6 +41,13 @@ static long choose(const struct job *j)
 	long n, last = chain_marked(j->dir), newest = chain_newest(j->dir);
 	char why[512];
 
+	if (j->number != NO_CHECKPOINT) {
+		if (chain_check(j->dir, j->number, why, sizeof(why)))
+			return j->number;
+		say("checkpoint %ld cannot be used: %s", j->number, why);
+		return NO_CHECKPOINT;
+	}
+
 	for (n = last; n != NO_CHECKPOINT; n--) {
 		if (chain_check(j->dir, n, why, sizeof(why)))
 			return n;
@@ -62,7 +69,8 @@ static int restore_in(struct job *j, const char *work)
 	FILE *f;
 
 	if (n == NO_CHECKPOINT) {
-		say("%s holds no complete checkpoint", j->path);
+		if (j->number == NO_CHECKPOINT)
+			say("%s holds no complete checkpoint", j->path);
 		return ST_CANNOT;
 	}
 	chain_name(name, n);
@@ -101,7 +109,7 @@ static int restore_in(struct job *j, const char *work)
 static int restore(struct job *j)
 {
 	char work[] = "/tmp/ooh-restore.XXXXXX";
-	int rc = job_open_folder(j, 0);
+	int rc = folder_open(j->path, CHANGE, &j->dir);
 
 	/* for end_children() */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -123,16 +131,23 @@ static const struct argp_option restore_options[] = {
 
 static error_t parse_restore(int key, char *arg, struct argp_state *state)
 {
-	if (key == ARGP_KEY_ARGS)
-		argp_error(state, "too many arguments: %s", state->argv[state->next]);
+	struct job *j = state->input;
+	char *end;
+
+	if (key == ARGP_KEY_ARG && j->path) {
+		j->number = strtol(arg, &end, 10);
+		if (state->arg_num > 1 || end == arg || *end || j->number < 1)
+			argp_error(state, "\"%s\" is no number of a checkpoint", arg);
+		return 0;
+	}
 	return job_parse(key, arg, state);
 }
 
 static const struct argp restore_argp = {
 	.options = restore_options,
 	.parser = parse_restore,
-	.args_doc = "DIR",
-	.doc = "Brings back the last complete checkpoint in DIR.",
+	.args_doc = "DIR [NUMBER]",
+	.doc = "Brings back a checkpoint in DIR: the newest that is whole, or this one.",
 };
 
 int cmd_restore(int argc, char **argv)

@@ -2,13 +2,17 @@
 """What the CRIU plugin's holder keeps, and the chain of ooh checkpoint, with a criu that only pretends."""
 
 import contextlib
+import json
 import os
+import random
 import re
 import shutil
 import signal
 import struct
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from hostlib import HERE, OOH, TOP, compile_c, ooh
@@ -28,7 +32,8 @@ esac
 echo "$@" >arguments.img
 [ -z "$SLOW" ] || sleep 30
 case $(pwd) in *${FAIL:-nothing}) echo "Error (pretender): no"; exit 1 ;; esac
-echo image >pages-1.img
+if [ -n "$IMAGES" ]; then cp "$IMAGES/$(basename "$PWD")"/* .; else echo image >pages-1.img; fi
+while [ $# -gt 0 ]; do [ "$1" != --prev-images-dir ] || ln -s "$2" parent; shift; done
 """
 
 
@@ -347,3 +352,354 @@ def test_errors(tmp_path, env):
     assert ooh("checkpoint", tmp_path / "c", "--", "/no/such/program", env=env).returncode == 127
     r = ooh("checkpoint", tmp_path / "c", "-p", 2**22 + 5, env=env)
     assert r.returncode == 3 and "No such process" in r.stderr
+
+
+# ---- what is in a folder of checkpoints
+
+def varint(n):
+    out = b""
+    while n > 0x7f:
+        out, n = out + bytes([n & 0x7f | 0x80]), n >> 7
+    return out + bytes([n])
+
+
+def message(*fields):
+    """Of a protocol buffer; (number, value)."""
+    return b"".join(varint(f << 3) + varint(v) if isinstance(v, int) else
+                    varint(f << 3 | 2) + varint(len(v)) + v for f, v in fields)
+
+
+def image(magic, *records):
+    return struct.pack("<II", 0x54564319, magic) + b"".join(struct.pack("<I", len(r)) + r for r in records)
+
+
+PARENT, LAZY, PRESENT = 1, 2, 4
+PAGE = 4096
+
+
+class Memory:
+    """Some pages that change, and CRIU's images of them."""
+
+    def __init__(self, seed):
+        self.random, self.pages, self.known, self.round = random.Random(seed), {}, {}, 0
+
+    def change(self):
+        self.round += 1
+        for _ in range(60):
+            n = self.random.randrange(300)
+            if self.random.random() < 0.2:
+                self.pages.pop(n, None)
+            else:
+                self.pages[n] = (self.round, n)
+
+    @staticmethod
+    def content(page):
+        return struct.pack("<II", *page) * (PAGE // 8)
+
+    def entries(self):
+        """(page, count, flags): neighbours of a kind together, but not always."""
+        out = []
+        for n in sorted(self.pages):
+            flags = PARENT if self.known.get(n) == self.pages[n] else PRESENT
+            flags |= LAZY if n > 200 else 0
+            last = out[-1] if out else (0, 0, None)
+            if last[0] + last[1] == n and last[2] == flags and self.random.random() < 0.9:
+                out[-1] = (last[0], last[1] + 1, flags)
+            else:
+                out.append((n, 1, flags))
+        return out
+
+    def dump(self, folder, whole):
+        """The images, and what was in memory."""
+        folder.mkdir(parents=True)
+        if whole:
+            self.known = {}
+        entries = self.entries()
+        records = [message((1, 0x7f0000000000 + n * PAGE), (2, count), (4, flags), (5, count)) for n, count, flags in entries]
+        (folder / "pagemap-7.img").write_bytes(image(0x56084025, message((1, 3)), *records))
+        here = [n + i for n, count, flags in entries if flags & PRESENT for i in range(count)]
+        (folder / "pages-3.img").write_bytes(b"".join(self.content(self.pages[n]) for n in here))
+        (folder / "core-7.img").write_bytes(image(0x55053847, message((1, 1), (3, message((1, 1), (6, b"victim"))))))
+        (folder / "pstree.img").write_bytes(image(0x50273030, message((1, 7), (2, 0)), message((1, 9), (2, 7))))
+        self.known = dict(self.pages)
+        return dict(self.pages)
+
+
+def fields(data):
+    at = 0
+
+    def number():
+        nonlocal at
+        n = shift = 0
+        while True:
+            n |= (data[at] & 0x7f) << shift
+            shift, at = shift + 7, at + 1
+            if not data[at - 1] & 0x80:
+                return n
+
+    while at < len(data):
+        yield number() >> 3, number()
+
+
+def read_pagemap(folder):
+    data, at, records = (folder / "pagemap-7.img").read_bytes(), 8, []
+    while at < len(data):
+        size, = struct.unpack_from("<I", data, at)
+        records.append(dict(fields(data[at + 4:at + 4 + size])))
+        at += 4 + size
+    return records[0][1], records[1:]
+
+
+def memory_of(folder):
+    """What a restore would bring back: page -> content."""
+    number, entries = read_pagemap(folder)
+    pages, at, out = (folder / f"pages-{number}.img").read_bytes(), 0, {}
+    before = None
+    for e in entries:
+        first, count, flags = (e[1] - 0x7f0000000000) // PAGE, e[5], e[4]
+        for n in range(first, first + count):
+            if flags & PARENT:
+                before = before or memory_of((folder / os.readlink(folder / "parent")).resolve())
+                out[n] = before[n]
+            else:
+                out[n], at = pages[at:at + PAGE], at + PAGE
+    assert at == len(pages)
+    return out
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A folder with two chains of four, and what was in memory at each: (folder, states). In memory, where the disk
+    keeps nobody waiting."""
+    tmp = tmp_path_factory.mktemp("images")
+    (tmp / "criu").write_text(PRETENDER)
+    (tmp / "criu").chmod(0o755)
+    memory, states = Memory(7), {}
+    for n in range(1, 9):
+        memory.change()
+        states[n] = memory.dump(tmp / f"{n:06}", n in (1, 5))
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as top:
+        d = Path(top) / "original"
+        checkpoint(d, {**os.environ, "OOH_CRIU": str(tmp / "criu"), "IMAGES": str(tmp)}, "-l", "4", "-k", "8", rounds=8)
+        assert present(d) == list(range(1, 9))
+        same(d, states)
+        yield d, states
+
+
+@pytest.fixture
+def chain(original):
+    """A copy of it."""
+    d = original[0].parent / "c"
+    shutil.copytree(original[0], d, symlinks=True)
+    yield d, original[1]
+    shutil.rmtree(d)
+
+
+def same(d, states):
+    for n in present(d):
+        assert memory_of(d / f"{n:06}") == {p: Memory.content(c) for p, c in states[n].items()}, n
+
+
+def manage(*args, status=0, env=None):
+    r = ooh("checkpoint", *args, env=env)
+    assert r.returncode == status, r.stdout + r.stderr
+    return r
+
+
+def test_the_last_ones_are_kept(tmp_path, env):
+    d = tmp_path / "c"
+    checkpoint(d, env, "-l", "4", "-k", "3", rounds=6)
+    # 4 is one of the last three
+    assert present(d) == [1, 2, 3, 4, 5, 6]
+    checkpoint(tmp_path / "d", env, "-l", "4", "-k", "3", rounds=7)
+    assert present(tmp_path / "d") == [5, 6, 7]
+
+
+def test_list(chain):
+    d, _ = chain
+    shutil.copytree(d / "000008", d / "000011", symlinks=True)
+    (d / "000003" / "complete").unlink()
+    text = manage("list", d).stdout.splitlines()
+    assert [row.split()[0] for row in text[1:]] == [str(n) for n in (*range(1, 9), 11)]
+    assert text[2].endswith(" complete") and text[3].endswith(" not complete")
+    assert text[4].endswith(" useless: 3 is not complete")
+    docs = {x["number"]: x for x in json.loads(manage("list", "--json", d).stdout)}
+    assert [docs[n]["parent"] for n in (1, 2, 5, 6)] == [None, 1, None, 5]
+    assert [n for n in docs if not docs[n]["complete"]] == [3, 4]
+    assert docs[1]["pid"] > 1 and docs[11]["pid"] is None and docs[1]["bytes"] > 40 * PAGE
+    assert manage("list", d.parent).stdout.endswith("holds no checkpoint\n")
+
+
+def test_inspect(chain):
+    d, states = chain
+    doc = json.loads(manage("inspect", "--json", d, 8).stdout)
+    assert doc == json.loads(manage("inspect", "--json", d).stdout)
+    assert doc["builds_on"] == [7, 6, 5] and doc["pages_here"] + doc["pages_before"] == len(states[8])
+    assert doc["processes"] == [{"pid": 7, "parent": 0, "command": "victim"}, {"pid": 9, "parent": 7, "command": ""}]
+    assert re.search(r"^builds on +7, 6, 5$", manage("inspect", d).stdout, re.M)
+    manage("inspect", d, 9, status=3)
+    manage("inspect", d, "x", status=2)
+
+
+def test_verify(chain):
+    d, _ = chain
+    assert manage("verify", d).stdout == "".join(f"checkpoint {n}: whole\n" for n in range(1, 9))
+    with open(d / "000006" / "pages-3.img", "r+b") as f:
+        f.write(b"X")
+    text = manage("verify", d, status=1).stdout.splitlines()
+    assert [n for n, row in enumerate(text, 1) if row.endswith(": whole")] == [1, 2, 3, 4, 5]
+    assert text[5] == "checkpoint 6: cannot be used: 000006/pages-3.img is damaged: its checksum differs"
+    assert text[6] == "checkpoint 7: cannot be used: it builds on 6"
+    manage("verify", d, 4)
+    manage("verify", d, 8, status=1)
+    # a link that leads elsewhere is no damage to any file
+    (d / "000004" / "parent").unlink()
+    (d / "000004" / "parent").symlink_to("../000002")
+    assert "000004/parent is ../000002, and should be 000003" in manage("verify", d, 4, status=1).stdout
+
+
+def test_verify_looks_for_every_page(tmp_path, env):
+    """A page that is said to be in the one before, and is not: no checksum tells."""
+    memory = Memory(1)
+    for n in (1, 2):
+        memory.change()
+        memory.dump(tmp_path / "images" / f"{n:06}", n == 1)
+        memory.known[500] = memory.pages[500] = (9, 9)
+    checkpoint(tmp_path / "c", {**env, "IMAGES": str(tmp_path / "images")}, rounds=2)
+    text = manage("verify", tmp_path / "c", status=1).stdout
+    assert "checkpoint 2: cannot be used: pagemap-7.img: page 7f00001f4000 is missing in checkpoint 1" in text
+
+
+def test_prune(chain):
+    d, states = chain
+    dry = manage("prune", "-k", 5, "--dry-run", d).stdout
+    assert dry.endswith("; 8 kept\n") and present(d) == list(range(1, 9))
+    manage("prune", "-k", 5, d)
+    assert present(d) == list(range(1, 9)), "4 is one of five, and builds on the first three"
+    manage("prune", "-k", 4, d)
+    assert present(d) == [5, 6, 7, 8]
+    same(d, states)
+    manage("prune", d, status=2)
+    manage("prune", "-k", 0, d, status=2)
+
+
+def test_prune_keeps_what_a_copy_needs_and_all_that_is_not_ours(chain):
+    d, states = chain
+    shutil.copytree(d / "000004", d / "000011", symlinks=True)
+    (d / "20261127").mkdir()
+    (d / "20261127" / "db.sql").write_text("x")
+    manage("prune", "-k", 1, d)
+    assert present(d) == [1, 2, 3, 5, 6, 7, 8, 11, 20261127]
+    assert memory_of(d / "000011") == {p: Memory.content(c) for p, c in states[4].items()}
+
+
+def test_prune_counts_only_what_is_whole(chain):
+    """The newest ones are damaged: they count for nothing, and the last that restore stay."""
+    d, states = chain
+    with open(d / "000005" / "pages-3.img", "r+b") as f:
+        f.write(b"X")
+    r = manage("prune", "-k", 1, d)
+    assert "checkpoint 8 cannot be used, and is kept: 000005/pages-3.img is damaged" in r.stderr
+    assert {1, 2, 3, 4} <= set(present(d))
+    for n in (1, 5):
+        (d / f"{n:06}" / "complete").unlink()
+    before = present(d)
+    manage("prune", "-k", 1, d)
+    assert present(d) == before, "nothing is whole"
+
+
+def test_merge(chain):
+    d, states = chain
+    (d / "000006" / "complete").stat()
+    r = manage("merge", d, 7)
+    assert r.stdout == "checkpoint 7: it holds everything now, and builds on none of the 2 before it\n"
+    same(d, states)
+    assert not (d / "000007" / "parent").is_symlink() and os.readlink(d / "000008" / "parent") == "../000007"
+    assert all(not e[4] & PARENT for e in read_pagemap(d / "000007")[1])
+    assert {e[4] for e in read_pagemap(d / "000007")[1]} == {PRESENT, PRESENT | LAZY}
+    assert not [p for p in d.iterdir() if "merge" in p.name] and not (d / "000007" / "ooh-merge").exists()
+    manage("verify", d)
+    manage("prune", "-k", 2, d)
+    assert present(d) == [7, 8]
+    same(d, states)
+    assert "holds everything already" in manage("merge", d, 7).stdout
+    manage("merge", d)
+    manage("prune", "-k", 1, d)
+    assert present(d) == [8]
+    same(d, states)
+
+
+def test_merge_leaves_what_it_cannot_do(chain):
+    d, states = chain
+    (d / "000008" / "notes").write_text("mine")
+    assert "notes is in its folder" in manage("merge", d, 8, status=3).stderr
+    shutil.copytree(d / "000004", d / "000011", symlinks=True)
+    assert "it is a copy" in manage("merge", d, 11, status=3).stderr
+    shutil.rmtree(d / "000011")
+    with open(d / "000001" / "pages-3.img", "r+b") as f:
+        f.write(b"X")
+    assert "is damaged" in manage("merge", d, 4, status=3).stderr
+    assert not [p for p in d.iterdir() if "merge" in p.name]
+    manage("merge", d, 9, status=3)
+    assert (d / "000008" / "notes").read_text() == "mine" and present(d) == list(range(1, 9))
+
+
+@pytest.mark.parametrize("args", [("merge",), ("prune", "-k", "2")])
+def test_a_crash_in_the_middle_loses_nothing(chain, original, tmp_path, args):
+    """At each of its steps: what is complete is what it was, and the next one does it all."""
+    d, states = chain
+    shim = compile_c(tmp_path / "dying.so", HERE / "dying.c", flags=["-shared", "-fPIC", "-ldl"])
+    for at in range(1, 1000, 1 if os.environ.get("OOH_LONG") else 3):
+        shutil.rmtree(d)
+        shutil.copytree(original[0], d, symlinks=True)
+        env = {**os.environ, "LD_PRELOAD": str(shim), "DIE_AT": str(at)}
+        r = ooh("checkpoint", args[0], *args[1:], d, env=env)
+        complete = [x["number"] for x in json.loads(manage("list", "--json", d).stdout) if x["complete"]]
+        assert {7, 8} <= set(complete)
+        for n in complete:
+            assert memory_of(d / f"{n:06}") == {p: Memory.content(c) for p, c in states[n].items()}, (at, n)
+        manage("verify", d)
+        if r.returncode == 0:
+            break
+        assert r.returncode == 77
+        manage(*args, d)
+        assert not [p for p in d.iterdir() if "merge" in p.name]
+        # a folder is no longer known as ours when it is empty
+        left = [n for n in present(d) if any((d / f"{n:06}").iterdir())]
+        assert left == ([5, 6, 7, 8] if args[0] == "prune" else list(range(1, 9)))
+    assert at > 20
+
+
+def test_a_folder_in_use(tmp_path, env):
+    """One that goes on making checkpoints can be looked at, and nothing else."""
+    d = tmp_path / "c"
+    p = subprocess.Popen([OOH, "checkpoint", "-e", "1000", str(d), "-p", str(os.getpid())], env=env, stdout=subprocess.PIPE, text=True)
+    try:
+        assert p.stdout.readline().startswith("checkpoint 1: ")
+        assert "complete" in manage("list", d).stdout and "everything" in manage("inspect", d).stdout
+        for args in (("prune", "-k", 1), ("merge",)):
+            assert "in use" in manage(*args, d, status=3).stderr
+    finally:
+        p.kill()
+        p.communicate()
+
+
+def test_an_older_one_is_restored(tmp_path, env):
+    d = tmp_path / "c"
+    checkpoint(d, env, rounds=4)
+    assert ooh("restore", d, 2, env=env).stdout == "checkpoint 2: process 4711\n"
+    assert (tmp_path / "where").read_text().strip().endswith("/000002")
+    (d / "000001" / "pages-1.img").write_text("imagE\n")
+    r = ooh("restore", d, 2, env=env)
+    assert r.returncode == 3 and "checkpoint 2 cannot be used: 000001/pages-1.img is damaged" in r.stderr
+    assert ooh("restore", d, 9, env=env).returncode == 3
+
+
+def test_a_copy_is_restored_elsewhere(tmp_path, env):
+    d = tmp_path / "c"
+    checkpoint(d, env, rounds=3)
+    subprocess.run(["tar", "-C", tmp_path, "-cf", tmp_path / "c.tar", "c"], check=True)
+    (tmp_path / "there").mkdir()
+    shutil.rmtree(d)
+    subprocess.run(["tar", "-C", tmp_path / "there", "-xf", tmp_path / "c.tar"], check=True)
+    assert restored(tmp_path / "there" / "c", env, tmp_path) == 3
