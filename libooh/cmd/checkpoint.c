@@ -79,23 +79,6 @@ static bool ended(const struct job *j, int ms)
 	return poll(&fd, 1, ms) > 0;
 }
 
-static double size_of(int dir, long n)
-{
-	char name[NAME_LEN], path[2 * NAME_LEN];
-	struct stat st;
-	double bytes = 0;
-	int i;
-
-	chain_name(name, n);
-	for (i = 1; i < 1000; i++) {
-		snprintf(path, sizeof(path), "%s/pages-%d.img", name, i);
-		if (fstatat(dir, path, &st, 0))
-			break;
-		bytes += 512.0 * st.st_blocks;
-	}
-	return bytes / 1e6;
-}
-
 /* Boot, number and start: no other process ever has all three. */
 static int set_owner(struct job *j)
 {
@@ -123,23 +106,91 @@ static int set_owner(struct job *j)
 	return 0;
 }
 
-static void say_done(const struct job *j, long n)
+struct done {
+	long n;
+	double bytes, seconds;
+	bool incremental;
+	char why[256]; /* not, although there is one before it */
+};
+
+static struct done look_at(const struct job *j, long n, uint64_t began)
 {
-	char name[NAME_LEN], why[256];
+	struct done d = { .n = n, .seconds = (now_ns() - began) / 1e9 };
+	struct checkpoint *v;
+	size_t i, count;
 	int at;
 
-	chain_name(name, n);
-	at = openat(j->dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	printf("checkpoint %ld: %.1f MB, ", n, size_of(j->dir, n));
-	if (chain_length(j->dir, n) < 2)
-		puts("everything");
-	else if (at >= 0 && images_all_dirty(at, why, sizeof(why)))
-		printf("everything: %s\n", why);
-	else
-		puts("incremental");
-	fflush(stdout);
+	chain_list(j->dir, &v, &count);
+	for (i = 0; i < count; i++)
+		if (v[i].n == n)
+			d.bytes = v[i].bytes;
+	free(v);
+	at = chain_folder(j->dir, n);
+	d.incremental = chain_length(j->dir, n) > 1 &&
+			!(at >= 0 && images_all_dirty(at, d.why, sizeof(d.why)));
 	if (at >= 0)
 		close(at);
+	return d;
+}
+
+static void put_done(const struct job *j, const struct done *d)
+{
+	char clock[16];
+
+	if (j->json)
+		put_json_line(json_pack("{s:I, s:o, s:b, s:I, s:f, s:b, s:o}", "number",
+					(json_int_t)d->n, "time", json_time(), "complete", true,
+					"bytes", (json_int_t)d->bytes, "seconds", d->seconds,
+					"incremental", d->incremental, "everything_because",
+					d->why[0] ? json_string(d->why) : json_null()));
+	else
+		printf("checkpoint %ld: %s, %.1f MB in %.1f s, %s%s%s\n", d->n, clock_time(clock),
+		       d->bytes / 1e6, d->seconds, d->incremental ? "incremental" : "everything",
+		       d->why[0] ? ": " : "", d->why);
+	fflush(stdout);
+}
+
+static void put_failed(const struct job *j, long n)
+{
+	if (j->json)
+		put_json_line(json_pack("{s:I, s:o, s:b}", "number", (json_int_t)n, "time",
+					json_time(), "complete", false));
+	fflush(stdout);
+}
+
+/* 0, or what is wrong has been said. */
+static int hook(const struct job *j, const char *option, const char *command, long n,
+		const char *status)
+{
+	int rc = command ? criu_hook(j, command, n, status) : 0;
+
+	if (rc > 0)
+		say("checkpoint %ld: %s ended with %d", n, option, rc);
+	else if (rc)
+		say("checkpoint %ld: %s: %s", n, option,
+		    rc == -ETIME ? "it took too long (--limit) and was ended" : strerror(-rc));
+	return rc;
+}
+
+static int make(struct job *j, long n, long parent)
+{
+	char name[NAME_LEN];
+	int rc;
+
+	chain_name(name, n);
+	snprintf(j->doing, sizeof(j->doing), "checkpoint %ld", n);
+	rc = dump(j, n, parent);
+	if (rc > 0)
+		criu_say_why(j, name, j->doing, rc);
+	if (!rc)
+		rc = criu_remember(j, name);
+	if (!rc)
+		rc = chain_finish(j->dir, n, parent);
+	if (rc < 0)
+		say("checkpoint %ld: %s", n,
+		    rc == -ETIME ? "criu took too long (--limit) and was ended" : strerror(-rc));
+	j->doing[0] = '\0';
+	return rc;
 }
 
 /* Makes one more; returns it, or NO_CHECKPOINT. */
@@ -147,28 +198,27 @@ static long one_more(struct job *j, long parent)
 {
 	long n = chain_highest(j->dir) + 1;
 	int rc = chain_begin(j->dir, &n, j->owner);
-	char name[NAME_LEN], what[64];
+	uint64_t began = now_ns();
+	struct done d;
 
-	chain_name(name, n);
-	snprintf(what, sizeof(what), "checkpoint %ld", n);
 	if (rc) {
-		say("%s: %s", what, strerror(-rc));
+		say("checkpoint %ld: %s", n, strerror(-rc));
 		return NO_CHECKPOINT;
 	}
-	rc = dump(j, n, parent);
-	if (rc > 0)
-		criu_say_why(j, name, what, rc);
+	rc = hook(j, "--before", j->before, n, "begins");
 	if (!rc)
-		rc = criu_remember(j, name);
-	if (!rc)
-		rc = chain_finish(j->dir, n, parent);
+		rc = make(j, n, parent);
 	if (!rc) {
-		say_done(j, n);
-		return n;
+		d = look_at(j, n, began);
+		put_done(j, &d);
+	} else {
+		chain_keep_log(j->dir, n, j->owner);
+		put_failed(j, n);
 	}
-	if (rc < 0)
-		say("%s: %s", what, strerror(-rc));
-	chain_keep_log(j->dir, n, j->owner);
+	/* whatever became of it, who was asked to wait is told to go on */
+	hook(j, "--after", j->after, n, rc ? "failed" : "complete");
+	if (!rc)
+		return n;
 	/* one log is enough */
 	if (j->failed != NO_CHECKPOINT)
 		chain_remove(j->dir, j->failed, j->owner);
@@ -248,6 +298,17 @@ static int status_of(const struct job *j)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+static void say_end(const struct job *j)
+{
+	const char *what = ended(j, 0) ? "ended" : "runs on without checkpoints";
+	long last = chain_newest(j->dir);
+
+	if (last == NO_CHECKPOINT)
+		say("process %d %s; no checkpoint is complete", j->pid, what);
+	else
+		say("process %d %s; the last complete checkpoint is %ld", j->pid, what, last);
+}
+
 static int keep_going(struct job *j)
 {
 	long last = NO_CHECKPOINT, done = 0, n;
@@ -284,12 +345,7 @@ static int keep_going(struct job *j)
 	}
 	if (j->last && !ended(j, 0))
 		next_one(j, last, last == NO_CHECKPOINT || !j->tracked);
-	if (ended(j, 0))
-		say("process %d ended; the last complete checkpoint is %ld", j->pid,
-		    chain_newest(j->dir));
-	else
-		say("process %d runs on without checkpoints; the last complete one is %ld", j->pid,
-		    chain_newest(j->dir));
+	say_end(j);
 	return ended(j, 0) ? status_of(j) : ST_OK;
 }
 
@@ -305,10 +361,8 @@ static int checkpoint(struct job *j)
 	sigaction(SIGHUP, &sa, NULL);
 	sigaction(SIGUSR1, &sa, NULL);
 	rc = check_tracking(j);
-	if (rc == 127) {
-		say("%s cannot be executed: criu is needed", getenv("OOH_CRIU") ?: "criu");
-		return ST_NO_CRIU;
-	}
+	if (rc == 127)
+		return criu_absent();
 	j->tracked = rc == 0;
 	if (!j->tracked)
 		say("nobody can tell what the process writes (criu check --feature "
@@ -331,7 +385,9 @@ static int checkpoint(struct job *j)
 		return ST_CANNOT;
 	}
 	fcntl(j->pidfd, F_SETFD, FD_CLOEXEC);
-	if (j->cmd)
+	if (j->cmd && j->json)
+		put_json_line(json_pack("{s:i}", "pid", j->pid));
+	else if (j->cmd)
 		printf("process %d\n", j->pid);
 	fflush(stdout);
 	return keep_going(j);
@@ -339,7 +395,7 @@ static int checkpoint(struct job *j)
 
 /* ---- arguments */
 
-#define OPT_LAST 256
+enum { OPT_LAST = 1000, OPT_BEFORE, OPT_AFTER };
 
 static const struct argp_option checkpoint_options[] = {
 	{ "every", 'e', "SECONDS", 0, "between two checkpoints (60)", 0 },
@@ -348,6 +404,9 @@ static const struct argp_option checkpoint_options[] = {
 	  0 },
 	{ "keep", 'k', "N", 0, "the last N stay, with what they build on (1)", 0 },
 	{ "last", OPT_LAST, NULL, 0, "one more at SIGINT, SIGTERM or SIGHUP, before it ends", 0 },
+	{ "before", OPT_BEFORE, "COMMAND", 0, "for sh, before each; if it fails none is made", 0 },
+	{ "after", OPT_AFTER, "COMMAND", 0, "for sh, after each, complete or not", 0 },
+	{ "json", 'j', NULL, 0, "a line of JSON for each", 0 },
 	{ "backend", 'b', "BACKEND", 0, "the tracker; default: the best for this", 0 },
 	{ "pid", 'p', "PID", 0, "a process that runs already", 0 },
 	COMMON_OPTIONS,
@@ -404,6 +463,15 @@ static error_t parse_checkpoint(int key, char *arg, struct argp_state *state)
 	case 'b':
 		check_backend(state, arg);
 		j->backend = arg;
+		return 0;
+	case OPT_BEFORE:
+		j->before = arg;
+		return 0;
+	case OPT_AFTER:
+		j->after = arg;
+		return 0;
+	case 'j':
+		j->json = true;
 		return 0;
 	case OPT_LAST:
 		j->last = true;

@@ -7,26 +7,64 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "cmd.h"
 #include "criu.h"
 
-/* Whether the child ends within the limit. */
-static bool ends_in_time(pid_t child, long seconds)
+/* What a dump has written of memory so far, in MB */
+static double pages_in(const struct job *j, const char *folder)
 {
-	uint64_t until = now_ns() + seconds * 1000000000ull, now;
+	char path[2 * NAME_LEN];
+	struct stat st;
+	double bytes = 0;
+	int i;
+
+	for (i = 1; i < 1000; i++) {
+		snprintf(path, sizeof(path), "%s/pages-%d.img", folder, i);
+		if (fstatat(j->dir, path, &st, 0))
+			break;
+		bytes += 512.0 * st.st_blocks;
+	}
+	return bytes / 1e6;
+}
+
+/* Whether the child ends within the limit. */
+static bool ends_in_time(const struct job *j, const char *folder, pid_t child)
+{
+	uint64_t until = now_ns() + j->limit * 1000000000ull, now;
 	struct pollfd fd = { .fd = syscall(SYS_pidfd_open, child, 0), .events = POLLIN };
 	bool ends = fd.fd < 0;
 
-	while (!ends && (now = now_ns()) < until)
-		ends = poll(&fd, 1,
-			    (until - now) / 1000000 > 60000 ? 60000 : (until - now) / 1000000 + 1) >
-		       0;
+	while (!ends && (now = now_ns()) < until) {
+		ends = poll(&fd, 1, 250) > 0;
+		if (!ends && j->doing[0])
+			progress("%s, %.0f MB", j->doing, pages_in(j, folder));
+	}
+	progress_end();
 	if (fd.fd >= 0)
 		close(fd.fd);
 	return ends;
+}
+
+/* 0, a status, or -errno; ETIME: it took longer than the limit, and was ended. */
+static int wait_for_child(const struct job *j, const char *folder, pid_t child)
+{
+	bool late = !ends_in_time(j, folder, child);
+	int status;
+
+	if (late) {
+		kill(-child, SIGKILL);
+		kill(child, SIGKILL);
+	}
+	while (waitpid(child, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	if (late)
+		return -ETIME;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
 /* Runs criu with its output in the file log of the folder; its status, or -errno. */
@@ -34,9 +72,8 @@ int criu_run(const struct job *j, const char *folder, const char **argv)
 {
 	const char *criu = getenv("OOH_CRIU") ?: "criu";
 	char path[PATH_MAX];
-	int status, out;
-	bool late = false;
 	pid_t child;
+	int out;
 
 	argv[0] = criu;
 	snprintf(path, sizeof(path), "%s/%s", folder, OUTPUT);
@@ -63,17 +100,40 @@ int criu_run(const struct job *j, const char *folder, const char **argv)
 		_exit(127);
 	}
 	close(out);
-	if (!ends_in_time(child, j->limit)) {
-		kill(-child, SIGKILL);
-		kill(child, SIGKILL);
-		late = true;
-	}
-	while (waitpid(child, &status, 0) < 0)
-		if (errno != EINTR)
-			return -errno;
-	if (late)
-		return -ETIME;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	return wait_for_child(j, folder, child);
+}
+
+/*
+ * Runs the user's command for checkpoint n: what it prints goes to our standard error. Its status,
+ * or -errno.
+ */
+int criu_hook(const struct job *j, const char *command, long n, const char *status)
+{
+	char name[NAME_LEN], text[32], path[PATH_MAX];
+	pid_t child = fork();
+	int null;
+
+	if (child < 0)
+		return -errno;
+	if (child)
+		return wait_for_child(j, "", child);
+	setpgid(0, 0);
+	null = open("/dev/null", O_RDONLY);
+	dup2(null, 0);
+	dup2(2, 1);
+	if (!realpath(j->path, path))
+		_exit(126);
+	setenv("OOH_DIR", path, 1);
+	chain_name(name, n);
+	snprintf(path + strlen(path), sizeof(path) - strlen(path), "/%s", name);
+	setenv("OOH_FOLDER", path, 1);
+	snprintf(text, sizeof(text), "%ld", n);
+	setenv("OOH_NUMBER", text, 1);
+	snprintf(text, sizeof(text), "%d", j->pid);
+	setenv("OOH_PID", text, 1);
+	setenv("OOH_STATUS", status, 1);
+	execl("/bin/sh", "sh", "-c", command, NULL);
+	_exit(127);
 }
 
 /* What criu's words mean to somebody who does not run criu. */
@@ -132,6 +192,8 @@ void criu_say_why(const struct job *j, const char *folder, const char *what, int
 	error = error ?: line;
 	say("%s: criu ended with %d%s%s", what, status, *error ? ": " : "", error);
 	hint(error);
+	if (geteuid())
+		say("criu needs root or CAP_CHECKPOINT_RESTORE, and this is user %d", geteuid());
 	if (j->log)
 		say("%s: its log is %s", what, j->log);
 	else
@@ -146,6 +208,16 @@ void criu_add_options(const struct job *j, const char **argv, int n)
 	for (i = 0; i < j->ncriu_options; i++)
 		argv[n++] = j->criu_options[i];
 	argv[n] = NULL;
+}
+
+/* The exit status; says what is missing. */
+int criu_absent(void)
+{
+	const char *criu = getenv("OOH_CRIU");
+
+	say("criu is needed, and %s%s%s", criu ? "OOH_CRIU=" : "there is none", criu ?: "",
+	    criu ? " cannot be executed" : ": see criu(8), ooh-criu(7)");
+	return ST_NO_CRIU;
 }
 
 /* Everything else that a chain has to have: it would break it, or be broken by it. */

@@ -37,11 +37,16 @@ struct job {
 	long failed;	       /* the last one that failed: its log is kept */
 	const char *log;       /* absolute, of a restore */
 	int dir, pidfd;
+	char doing[40];		    /* for progress */
+	const char *before, *after; /* hooks */
+	bool json;
 	bool last;    /* one more when a signal ends it */
 	bool tracked; /* somebody can tell what was written */
 };
 
 int criu_run(const struct job *j, const char *folder, const char **argv);
+int criu_hook(const struct job *j, const char *command, long n, const char *status);
+int criu_absent(void);
 void criu_say_why(const struct job *j, const char *folder, const char *what, int status);
 void criu_add_options(const struct job *j, const char **argv, int n);
 const char *criu_refused(const char *option);

@@ -115,6 +115,14 @@ int print_json(json_t *root)
 	return ST_OK;
 }
 
+/* For a reader that takes one line after the other */
+void put_json_line(json_t *root)
+{
+	json_dumpf(root, stdout, JSON_PRESERVE_ORDER);
+	putchar('\n');
+	json_decref(root);
+}
+
 /* As text: not every reader of JSON has 64-bit integers. */
 json_t *json_address(uint64_t address)
 {

@@ -43,24 +43,17 @@ static json_t *ranges_json(const struct record *rec, const struct ooh_range *r, 
 	return ranges;
 }
 
-static void put_line(json_t *root)
-{
-	json_dumpf(root, stdout, JSON_PRESERVE_ORDER);
-	putchar('\n');
-	json_decref(root);
-}
-
 /* A line, so that a reader need not wait for the end, nor keep what came before. */
 static void put_json(const struct record *rec, const struct round *r)
 {
-	put_line(json_pack("{s:I, s:o, s:i, s:s, s:s, s:I, s:I, s:b, s:s, s:o, s:o}", "round",
-			   (json_int_t)rec->rounds, "time", json_time(), "pid", rec->t.pid,
-			   "backend", ooh_backend_name(rec->tracker), "choice", rec->choice,
-			   "written", (json_int_t)r->pages_written, "unknown",
-			   (json_int_t)r->pages_unknown, "all_dirty", r->all_dirty, "reason",
-			   ooh_reason(rec->tracker), "ranges",
-			   ranges_json(rec, r->written, r->nwritten), "unknown_ranges",
-			   ranges_json(rec, r->unknown, r->nunknown)));
+	put_json_line(json_pack("{s:I, s:o, s:i, s:s, s:s, s:I, s:I, s:b, s:s, s:o, s:o}", "round",
+				(json_int_t)rec->rounds, "time", json_time(), "pid", rec->t.pid,
+				"backend", ooh_backend_name(rec->tracker), "choice", rec->choice,
+				"written", (json_int_t)r->pages_written, "unknown",
+				(json_int_t)r->pages_unknown, "all_dirty", r->all_dirty, "reason",
+				ooh_reason(rec->tracker), "ranges",
+				ranges_json(rec, r->written, r->nwritten), "unknown_ranges",
+				ranges_json(rec, r->unknown, r->nunknown)));
 }
 
 static void put_text(const struct record *rec, const struct round *r)
@@ -125,11 +118,12 @@ static void put_summary_json(struct record *rec)
 				      json_pack("{s:s, s:I, s:I}", "mapping", rec->sums.v[i].name,
 						"written", (json_int_t)rec->sums.v[i].written,
 						"unknown", (json_int_t)rec->sums.v[i].unknown));
-	put_line(json_pack("{s:I, s:o, s:i, s:s, s:s, s:I, s:I, s:I, s:o}", "rounds",
-			   (json_int_t)rec->rounds, "time", json_time(), "pid", rec->t.pid,
-			   "backend", ooh_backend_name(rec->tracker), "choice", rec->choice,
-			   "written", (json_int_t)rec->written, "unknown", (json_int_t)rec->unknown,
-			   "all_dirty", (json_int_t)rec->all_dirty, "mappings", list));
+	put_json_line(json_pack("{s:I, s:o, s:i, s:s, s:s, s:I, s:I, s:I, s:o}", "rounds",
+				(json_int_t)rec->rounds, "time", json_time(), "pid", rec->t.pid,
+				"backend", ooh_backend_name(rec->tracker), "choice", rec->choice,
+				"written", (json_int_t)rec->written, "unknown",
+				(json_int_t)rec->unknown, "all_dirty", (json_int_t)rec->all_dirty,
+				"mappings", list));
 }
 
 static void put_summary_text(struct record *rec)

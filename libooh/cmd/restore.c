@@ -81,7 +81,13 @@ static int restore_in(struct job *j, const char *work)
 	if (!criu_wants(j, "--tcp-established"))
 		argv[argc++] = "--tcp-close";
 	criu_add_options(j, argv, argc);
+	snprintf(j->doing, sizeof(j->doing), "restore of checkpoint %ld", n);
 	rc = criu_run(j, name, argv);
+	if (rc == 127) {
+		unlink(log);
+		j->log = NULL;
+		return criu_absent();
+	}
 	if (rc > 0)
 		criu_say_why(j, name, "restore", rc);
 	else if (rc)
@@ -91,7 +97,7 @@ static int restore_in(struct job *j, const char *work)
 		end_children();
 	j->log = NULL;
 	if (rc)
-		return rc == 127 ? ST_NO_CRIU : ST_CANNOT;
+		return ST_CANNOT;
 	f = fopen(pidfile, "re");
 	if (f && fscanf(f, "%15s", pid) != 1)
 		strcpy(pid, "?");

@@ -76,7 +76,7 @@ def test_a_chain_has_a_bounded_length(tmp_path, env):
     r = checkpoint(d, env, "-l", "3", rounds=8)
     # 1-3 and 4-6 are gone, as 7 holds everything; 8 builds on it
     assert present(d) == [7, 8]
-    assert [line.rsplit(", ")[1] for line in r.stdout.splitlines()[1:]] == ["everything", "incremental", "incremental"] * 2 + ["everything", "incremental"]
+    assert [line.rsplit(", ")[-1] for line in r.stdout.splitlines()[1:]] == ["everything", "incremental", "incremental"] * 2 + ["everything", "incremental"]
     assert "--prev-images-dir ../000007" in (d / "000008" / "arguments.img").read_text()
     assert "--prev-images-dir" not in (d / "000007" / "arguments.img").read_text()
     assert restored(d, env, tmp_path) == 8
@@ -322,8 +322,70 @@ def test_on_request_and_at_the_end(tmp_path, env):
 
 def test_there_is_no_criu(tmp_path, env):
     r = ooh("checkpoint", tmp_path / "c", "--", "touch", tmp_path / "ran", env={**env, "OOH_CRIU": "/no/such/criu"})
-    assert r.returncode == 5 and "criu is needed" in r.stderr
+    assert r.returncode == 5 and r.stderr == "ooh checkpoint: criu is needed, and OOH_CRIU=/no/such/criu cannot be executed\n"
     assert not (tmp_path / "ran").exists()
+    checkpoint(tmp_path / "c", env, rounds=1)
+    r = ooh("restore", tmp_path / "c", env={**env, "OOH_CRIU": "/no/such/criu", "TMPDIR": str(tmp_path)})
+    assert r.returncode == 5 and r.stderr == "ooh restore: criu is needed, and OOH_CRIU=/no/such/criu cannot be executed\n"
+
+
+def test_none_is_complete(tmp_path, env):
+    r = checkpoint(tmp_path / "c", {**env, "FAIL": "00000?"}, rounds=1000, cmd=("--", "sh", "-c", "exit 9"), status=9)
+    assert re.search(r"process \d+ ended; no checkpoint is complete", r.stderr)
+
+
+HOOK = 'echo $OOH_STATUS $OOH_NUMBER $OOH_PID "$OOH_DIR" "$OOH_FOLDER" $(ls "$OOH_FOLDER") >>hooks'
+
+
+def test_hooks(tmp_path, env):
+    d = tmp_path / "c c"
+    env = {**env, "FAIL": "000002", "HOOKS": str(tmp_path / "hooks")}
+    checkpoint(d, env, "--before", HOOK.replace("hooks", '"$HOOKS"'), "--after", HOOK.replace("hooks", '"$HOOKS"'), rounds=3, cmd=("-p", os.getpid()))
+    rows = (tmp_path / "hooks").read_text().splitlines()
+    for row, (status, n) in zip(rows, [("begins", 1), ("complete", 1), ("begins", 2), ("failed", 2), ("begins", 3), ("complete", 3)]):
+        assert row.startswith(f"{status} {n} {os.getpid()} {d} {d}/{n:06} ")
+        assert (" complete " in row.removeprefix("complete")) == (status == "complete")
+        assert ("pages-1.img" in row) == (status == "complete")
+    assert len(rows) == 6
+
+
+def test_hooks_that_fail(tmp_path, env):
+    """Before: none is made. After: it was made."""
+    d = tmp_path / "c"
+    r = checkpoint(d, env, "--before", "[ $OOH_NUMBER != 2 ]", "--after", "echo said; exit 7", rounds=3, cmd=("-p", os.getpid()))
+    assert "checkpoint 2: --before ended with 1" in r.stderr and "checkpoint 3: --after ended with 7" in r.stderr
+    assert "said" in r.stderr and "said" not in r.stdout
+    assert [x["number"] for x in json.loads(manage("list", "--json", d).stdout) if x["complete"]] == [1, 3]
+    r = checkpoint(tmp_path / "d", env, "--limit", "1", "--before", "sleep 100", rounds=1, status=3)
+    assert "--before: it took too long" in r.stderr
+
+
+def test_a_line_of_json_for_each(tmp_path, env):
+    r = checkpoint(tmp_path / "c", {**env, "FAIL": "000002"}, "--json", rounds=3, cmd=("-p", os.getpid()))
+    docs = [json.loads(line) for line in r.stdout.splitlines()]
+    assert [(x["number"], x["complete"]) for x in docs] == [(1, True), (2, False), (3, True)]
+    assert [docs[0]["incremental"], docs[2]["incremental"]] == [False, True]
+    assert docs[2]["bytes"] > 0 and docs[2]["seconds"] >= 0 and docs[2]["everything_because"] is None
+
+
+def test_progress_on_a_terminal(tmp_path, env):
+    """Of a dump that takes longer than a second; elsewhere nothing is said in the first minute."""
+    slow = tmp_path / "slow"
+    slow.write_text(PRETENDER.replace("sleep 30", "head -c 5000000 /dev/urandom >pages-1.img; sleep 3"))
+    slow.chmod(0o755)
+    env = {**env, "OOH_CRIU": str(slow), "SLOW": "1"}
+    ours, theirs = os.openpty()
+    p = subprocess.Popen([OOH, "checkpoint", "-n", "1", str(tmp_path / "c"), "-p", str(os.getpid())], env=env, stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):
+        while part := os.read(ours, 1000):
+            said += part
+    os.close(ours)
+    p.communicate()
+    assert p.returncode == 0
+    assert re.search(rb"\rooh checkpoint: checkpoint 1, 5 MB, \d s\x1b\[K", said) and said.endswith(b"\r\x1b[K")
+    assert checkpoint(tmp_path / "d", env, rounds=1, cmd=("-p", os.getpid())).stderr == ""
 
 
 def test_without_a_tracker_each_holds_everything(tmp_path, env):
