@@ -32,9 +32,12 @@ struct options {
 	bool json;
 	bool summary; /* record: sums alone */
 	bool batch;   /* top: text instead of a screen */
-	bool quiet;   /* cmd neither reads nor writes what we do */
-	pid_t pid;    /* 0: cmd */
-	pid_t *pids;  /* top: all of them, pid is the last */
+	bool metrics;
+	const char *output;	 /* metrics: a file */
+	const char *checkpoints; /* metrics: a folder */
+	bool quiet;		 /* cmd neither reads nor writes what we do */
+	pid_t pid;		 /* 0: cmd */
+	pid_t *pids;		 /* top: all of them, pid is the last */
 	size_t npids;
 	char **cmd;
 };

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cmd.h"
+#include "top.h"
 
 /* libc looks for it, so it must not be hidden */
 __attribute__((visibility("default"))) const char *argp_program_version = "ooh " OOH_VERSION;
@@ -49,6 +50,17 @@ static const struct argp_option top_options[] = {
 	{ "pid", 'p', "PID[,PID...]", 0, "track these processes; may be repeated", 0 },
 	{ "batch", OPT_BATCH, NULL, 0, "text for each round instead of a screen", 0 },
 	{ "json", 'j', NULL, 0, "a line of JSON for each round instead of a screen", 0 },
+	HELP_OPTION,
+	{ 0 },
+};
+
+static const struct argp_option metrics_options[] = {
+	{ "backend", 'b', "BACKEND", 0, "the tracker; default: the best there is", 0 },
+	{ "interval", 'i', "MS", 0, "milliseconds between rounds (1000; 15000 into a file)", 0 },
+	{ "rounds", 'n', "ROUNDS", 0, "end after so many (1; into a file: none)", 0 },
+	{ "pid", 'p', "PID[,PID...]", 0, "track these processes; may be repeated", 0 },
+	{ "checkpoints", 'C', "DIR", 0, "of the checkpoints in this folder, too", 0 },
+	{ "output", 'o', "FILE", 0, "written anew after each round, as a whole", 0 },
 	HELP_OPTION,
 	{ 0 },
 };
@@ -115,7 +127,7 @@ static void check(struct argp_state *state, const struct arguments *a)
 		return;
 	if (a->o.pid && a->o.cmd)
 		argp_error(state, "either -p PID or a command, not both");
-	if (!a->o.pid && !a->o.cmd)
+	if (!a->o.pid && !a->o.cmd && !a->o.metrics)
 		argp_error(state, "what is to be tracked? Give -p PID, or -- and a command");
 	if (a->o.backend)
 		check_backend(state, a);
@@ -140,6 +152,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 's':
 		a->o.summary = true;
+		return 0;
+	case 'o':
+		a->o.output = arg;
+		return 0;
+	case 'C':
+		a->o.checkpoints = arg;
 		return 0;
 	case OPT_BATCH:
 		a->o.batch = true;
@@ -195,6 +213,13 @@ static const struct argp top_argp = {
 	.doc = "Shows how much processes write, and where, until q is pressed (h: the other keys).",
 };
 
+static const struct argp metrics_argp = {
+	.options = metrics_options,
+	.parser = parse,
+	.args_doc = "[-p PID[,PID...]]\n-- COMMAND [ARG...]",
+	.doc = "Prints OpenMetrics text: which trackers are usable, and how much the processes wrote.",
+};
+
 static int run_backends(int argc, char **argv)
 {
 	struct arguments a = { 0 };
@@ -232,6 +257,19 @@ static int run_top(int argc, char **argv)
 	return cmd_top(&a.o);
 }
 
+static int run_metrics(int argc, char **argv)
+{
+	struct arguments a = { .o.interval_ms = -1, .o.rounds = -1, .tracks = true, .top = true };
+
+	a.o.metrics = true;
+	argp_parse(&metrics_argp, argc, argv, ARGP_IN_ORDER, NULL, &a);
+	if (a.o.interval_ms < 0)
+		a.o.interval_ms = a.o.output ? 15000 : 1000;
+	if (a.o.rounds < 0)
+		a.o.rounds = a.o.output ? FOREVER : 1;
+	return a.o.pid || a.o.cmd ? cmd_top(&a.o) : put_metrics(&a.o, NULL);
+}
+
 static const struct command {
 	const char *name, *what;
 	int (*run)(int argc, char **argv);
@@ -240,6 +278,7 @@ static const struct command {
 	{ "record", "the pages that a process wrote, round by round", run_record },
 	{ "verify", "whether a tracker misses a page, by comparing contents", run_verify },
 	{ "top", "how much processes write, and where, live", run_top },
+	{ "metrics", "the same as OpenMetrics text, for Prometheus", run_metrics },
 	{ "checkpoint", "incremental checkpoints of a process, made by criu", cmd_checkpoint },
 	{ "restore", "a process brought back from them", cmd_restore },
 };

@@ -136,6 +136,9 @@ static void collect(struct proc *p)
 	p->unknown = count_pages(r, n);
 	n = ooh_written(p->tracker, &r);
 	p->written = count_pages(r, n);
+	p->total_written += p->written;
+	p->total_unknown += p->unknown;
+	p->total_ns += p->collect_ns;
 	read_command(p);
 	p->mapped = mapped_pages(p);
 	/* Pages that cannot be told say nothing of where it is hot. */
@@ -150,7 +153,7 @@ static int open_proc(struct proc *p, const struct options *all, pid_t pid)
 	int rc, status;
 
 	o.pid = pid;
-	o.quiet = !o.batch && !o.json;
+	o.quiet = !o.batch && !o.json && !o.metrics;
 	/* what a command prints would come between our lines */
 	o.json = true;
 	status = target_open(&p->t, &o);
@@ -257,7 +260,7 @@ static void put_json(const struct top *top)
 
 static bool on_screen(const struct top *top)
 {
-	return !top->o->batch && !top->o->json;
+	return !top->o->batch && !top->o->json && !top->o->metrics;
 }
 
 /* False: nobody reads it any more. */
@@ -267,6 +270,10 @@ static bool show(struct top *top)
 	if (on_screen(top)) {
 		screen_draw(top);
 		return true;
+	}
+	if (top->o->metrics) {
+		top->status = put_metrics(top->o, top);
+		return !top->status && flush_output();
 	}
 	if (top->o->json)
 		put_json(top);
@@ -405,7 +412,7 @@ int cmd_top(const struct options *o)
 		if (!status)
 			status = rc;
 	}
-	if (failed)
+	if (top.status || failed)
 		status = ST_CANNOT;
 out:
 	free(top.order);

@@ -24,6 +24,8 @@ struct proc {
 	uint64_t collect_ns;
 	bool all_dirty_now;
 
+	/* of all rounds */
+	uint64_t total_written, total_unknown, total_ns;
 	long rounds, all_dirty;
 	long all_dirty_round; /* the last one in which everything was dirty */
 	time_t all_dirty_time;
@@ -43,6 +45,7 @@ struct top {
 	enum sort sort;
 	long interval_ms, rounds;
 	bool paused;
+	int status; /* of what could not be shown */
 };
 
 extern const char *const sort_names[SORTS];
@@ -59,6 +62,9 @@ void proc_choice(const struct proc *p, char *line, int width);
 void proc_all_dirty(const struct proc *p, char *line, int width);
 void hot_head(char *line, int width);
 void hot_row(const struct hot *x, char *line, int width);
+
+/* metrics.c; a status */
+int put_metrics(const struct options *o, const struct top *top);
 
 /* screen.c */
 enum todo { DO_NOTHING, DO_QUIT, DO_DRAW };

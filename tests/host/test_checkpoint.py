@@ -746,6 +746,16 @@ def test_a_folder_in_use(tmp_path, env):
         p.communicate()
 
 
+def test_metrics(chain):
+    d, _ = chain
+    (d / "000008" / "complete").unlink()
+    text = ooh("metrics", "-C", d).stdout
+    newest = (d / "000007" / "complete").stat().st_mtime
+    assert f'\nooh_checkpoints{{folder="{d}"}} 7\n' in text and text.endswith("\n# EOF\n")
+    assert f'\nooh_checkpoint_newest_timestamp_seconds{{folder="{d}"}} {int(newest)}\n' in text
+    assert ooh("metrics", "-C", d / "none").returncode == 3
+
+
 def test_an_older_one_is_restored(tmp_path, env):
     d = tmp_path / "c"
     checkpoint(d, env, rounds=4)

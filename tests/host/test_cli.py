@@ -428,3 +428,73 @@ def test_traced_by_another(tmp_path):
             p.kill()
             p.wait()
         tracer.stdout.close()
+
+
+def metrics(text):
+    """OpenMetrics, strictly: {name: {labels: value}} of the samples."""
+    rows = text.splitlines()
+    assert rows[-1] == "# EOF" and text.endswith("\n")
+    families, samples, unit = {}, {}, {}
+    for row in rows[:-1]:
+        if m := re.fullmatch(r"# (TYPE|UNIT|HELP) (\w+) (.+)", row):
+            if m[1] == "TYPE":
+                assert m[2] not in families
+                families[m[2]] = m[3]
+            assert m[2] == list(families)[-1], "each family in one piece"
+            unit[m[2]] = m[3] if m[1] == "UNIT" else unit.get(m[2])
+            continue
+        name, labels, value = re.fullmatch(r'(\w+)\{((?:\w+="(?:[^"\\\n]|\\.)*",?)*)\} (\S+)', row).groups()
+        family = list(families)[-1]
+        suffix = {"counter": "_total", "info": "_info", "gauge": ""}[families[family]]
+        assert name == family + suffix and (not unit[family] or family.endswith(unit[family])), row
+        samples.setdefault(name, {})[labels] = float(value)
+    return samples
+
+
+def test_metrics_of_the_machine():
+    m = metrics(ooh("metrics").stdout)
+    usable = {n: float(b["usable"]) for n, b in backends().items()}
+    assert m["ooh_backend_usable"] == {f'backend="{n}"': v for n, v in usable.items()}
+    assert "ooh_up" not in m
+
+
+def test_metrics_of_processes(writer):
+    p, _ = writer
+    other = subprocess.Popen(["sleep", "60"])
+    r = ooh("metrics", "-b", "pagemap-scan", "-n", 3, "-i", 200, "-p", f"{p.pid},{other.pid}")
+    other.kill()
+    other.wait()
+    assert r.returncode == 0, r.stderr
+    rounds = [metrics(text + "# EOF\n") for text in r.stdout.split("# EOF\n")[:-1]]
+    labels = [x for x in rounds[0]["ooh_up"] if f'pid="{p.pid}"' in x]
+    assert len(rounds) == 3 and len(labels) == 1 and len(rounds[0]["ooh_up"]) == 2
+    assert [x["ooh_rounds_total"][labels[0]] for x in rounds] == [1, 2, 3]
+    written = [x["ooh_written_bytes_total"][labels[0]] for x in rounds]
+    assert written == sorted(written) and written[-1] > 0 and written[-1] % 4096 == 0
+    assert rounds[-1]["ooh_mapped_bytes"][labels[0]] > 80 * 4096
+
+
+def test_metrics_into_a_file(tmp_path):
+    """As a whole at each moment; it has the end of the process, too."""
+    need("pagemap-scan")
+    out = tmp_path / "ooh.prom"
+    p = subprocess.Popen([OOH, "metrics", "-i", "20", "-o", str(out), "--", "sleep", "60"])
+    try:
+        limit, seen = time.monotonic() + 30, set()
+        while len(seen) < 5 and time.monotonic() < limit:
+            if out.exists():
+                seen.add(max(metrics(out.read_text())["ooh_rounds_total"].values()))
+        assert len(seen) == 5 and [x.name for x in tmp_path.iterdir() if x.suffix == ".prom"] == ["ooh.prom"]
+    finally:
+        p.terminate()
+        assert p.wait(timeout=30) == 0
+    r = ooh("metrics", "-o", tmp_path / "no" / "where", "--", "sleep", "60")
+    assert r.returncode == 3 and "No such file or directory" in r.stderr
+
+
+def test_metrics_cannot_be_steered_by_a_name(tmp_path):
+    need("pagemap-scan")
+    evil = tmp_path / 'a"}\\ 1\x1b'
+    evil.symlink_to("/bin/sleep")
+    m = metrics(ooh("metrics", "-i", 20, "--", evil, "9").stdout)
+    assert [x for x in m["ooh_up"] if r'command="a\"}\\ 1?"' in x], m["ooh_up"]

@@ -159,3 +159,18 @@ def limits_of_the_argument():
 def test_limits_are_the_same():
     """What is not followed stands in two places, word for word."""
     assert list(limits_of_the_manual()) == list(limits_of_the_argument()) != []
+
+
+def test_every_tracepoint_has_its_manual():
+    """Names and fields, as the module's header declares them."""
+    header = (TOP / "guest-kmod/trace.h").read_text()
+    text = (TOP / "libooh/man/ooh.7").read_text()
+    text = text[text.index(".SH TRACEPOINTS"):text.index(".SH THREADS")]
+    events = dict(re.findall(r"TRACE_EVENT\((\w+),(.*?)\n\);", header, re.S))
+    items = dict(re.findall(r"^\.TP\n\.B (\w+)\n(.*?)(?=^\.TP|^\.PP)", text, re.M | re.S))
+    assert items.keys() == events.keys() != set()
+    for name, declared in events.items():
+        for field in re.findall(r"__field\([^,]*, (\w+)\)", declared):
+            assert re.search(rf"\b{field}\b", items[name]), (name, field)
+    for event, field in re.findall(r"tracepoint:ooh:(\w+) \{[^}]*args\\->(\w+)", text):
+        assert f", {field})" in events[event]
