@@ -64,6 +64,7 @@ enum wake wait_until(struct pollfd *fds, nfds_t n, uint64_t ns);
 int target_close(struct target *t, bool finished);
 
 int cmd_backends(bool json);
+int cmd_doctor(int argc, char **argv);
 int cmd_record(const struct options *o);
 int cmd_verify(const struct options *o);
 int cmd_top(const struct options *o);

@@ -275,6 +275,7 @@ static const struct command {
 	int (*run)(int argc, char **argv);
 } commands[] = {
 	{ "backends", "the trackers: usable here or not, and why not", run_backends },
+	{ "doctor", "what works here, or the first thing in the way", cmd_doctor },
 	{ "record", "the pages that a process wrote, round by round", run_record },
 	{ "verify", "whether a tracker misses a page, by comparing contents", run_verify },
 	{ "top", "how much processes write, and where, live", run_top },
