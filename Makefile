@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# make          the library and the ooh command for this machine
+# make          the library and the ooh command for this machine (no package manager is called)
 # make demo     everything from scratch, then the main job on a real redis-server (CONFIG=kvm: in a guest of KVM)
 # make check    all tests; the last line is "N passed, N failed, N skipped"
 # make bench    every tracker on the same work, and a report (an hour; QUICK=1: minutes, a check that it works)
@@ -16,25 +16,35 @@
 # make fuzz     a million hostile calls of the hypercall (hours; FUZZ="--calls N --seconds N")
 # make soak     ten million operations of a hard process, compared by the oracle (an hour or more; SOAK="--ops N --seconds N")
 # make lint     style and static checks; make format mends the style of the C files
-# make install  the library and the command (DESTDIR, prefix)
+# make install  library, command, man pages, completion, udev rule, unit (prefix=/usr/local, DESTDIR)
+# make uninstall  what make install with the same arguments has put there
+# make dist     the sources of HEAD as build/ooh-VERSION.tar.xz
 # make down     end the emulated machines
 # make clean    remove build/ (the cache outside the tree stays)
 
 BUILD ?= build
 override BUILD := $(abspath $(BUILD))
 export OOH_BUILD := $(BUILD)
-prefix ?= /usr
+VERSION := $(shell scripts/version)
+PREFIX ?= /usr/local
+prefix ?= $(PREFIX)
+libdir ?= $(prefix)/lib
+export prefix libdir
+
+# Prerequisites are made in order: what is to be installed comes first. Below, -j works.
+.NOTPARALLEL:
 
 all: host
 
-# What a stage needs from the distribution is installed by that stage, which
-# says so (testbed/packages); nothing is installed when all is there.
+# What the tests, the emulated machine and the tools of developers need from the distribution is
+# installed by testbed/packages, which says so. Nothing is installed when all is there, and nothing
+# for what a user builds: host, install, dist.
 packages-%:
 	@testbed/packages $*
 
-host: packages-host
+host:
 	@$(MAKE) -s -C libooh O=$(BUILD)/host-obj
-	@$(MAKE) -s -C libooh O=$(BUILD)/host-obj DESTDIR=$(BUILD)/host prefix=/usr install
+	@$(MAKE) -s -C libooh O=$(BUILD)/host-obj DESTDIR=$(BUILD)/host prefix=/usr libdir=/usr/lib SHARED=1 install
 
 # The emulated machine: Bochs, Xen, images.
 testbed:
@@ -83,11 +93,11 @@ soak: guest
 # processors, which take longest to boot.
 MACHINES = debug 4vcpu default nospml novpid plainxen pmlbits 2vcpu oldkernel newkernel migrate kvm
 
-check: host guest sqemu packages-check
+check: packages-host host guest sqemu packages-check
 	@$(if $(TESTS),,testbed/vm prepare $(MACHINES) ||) true
 	@tests/run $(TESTS)
 
-check-long: host guest sqemu packages-check
+check-long: packages-host host guest sqemu packages-check
 	@OOH_LONG=1 tests/run $(TESTS)
 
 check-criu: guest packages-check
@@ -114,8 +124,23 @@ lint: packages-lint
 format: packages-lint
 	@clang-format -i $$(git ls-files '*.c' '*.h' ':!include/xen/*' ':!include/qemu/*' ':!guest-kmod/trace.h')
 
-install: host
-	@$(MAKE) -s -C libooh O=$(BUILD)/host-obj DESTDIR=$(DESTDIR) prefix=$(prefix) install
+install:
+	@$(MAKE) -s -C libooh O=$(BUILD)/host-obj install
+	@$(MAKE) -s -C packaging install
+	@$(if $(DESTDIR),,packaging/after-install $(prefix))
+
+# What install would put into an empty folder, taken away from DESTDIR.
+uninstall:
+	@tree=$$(mktemp -d) && trap 'rm -rf "$$tree"' EXIT && \
+		$(MAKE) -s -C libooh O=$(BUILD)/host-obj install DESTDIR="$$tree" && \
+		$(MAKE) -s -C packaging install DESTDIR="$$tree" && \
+		find "$$tree" ! -type d -printf '%P\n' | while read -r f; do rm -fv "$(DESTDIR)/$$f"; done
+
+# In a tarball there is no git, and what there is was in one.
+dist:
+	@mkdir -p $(BUILD)
+	@git diff --quiet HEAD -- || echo 'dist: changes that are not committed are left out' >&2
+	git archive --prefix=ooh-$(VERSION)/ HEAD | xz -T0 >$(BUILD)/ooh-$(VERSION).tar.xz
 
 down:
 	@testbed/vm down --all
@@ -124,4 +149,4 @@ clean:
 	@! [ -d $(BUILD)/testbed ] || testbed/vm down --all
 	rm -rf $(BUILD)
 
-.PHONY: all host testbed guest sqemu demo bench cost bench-gc bench-disk check-gc fuzz soak check check-long check-kvm check-criu check-patches bench-criu lint format install down clean
+.PHONY: all host testbed guest sqemu demo bench cost bench-gc bench-disk check-gc fuzz soak check check-long check-kvm check-criu check-patches bench-criu lint format install down clean uninstall dist

@@ -105,5 +105,5 @@ module_init(ooh_init);
 module_exit(ooh_exit);
 MODULE_DESCRIPTION("Dirty pages of processes from the hypervisor's page modification log");
 MODULE_AUTHOR("The OoH authors");
-MODULE_VERSION("0.2.0");
+MODULE_VERSION(OOH_VERSION);
 MODULE_LICENSE("GPL");

@@ -75,7 +75,7 @@ $(BUILD)/dom0/neighbour.img: tests/fuzz/neighbour.c
 
 library:
 	$(MAKE) -s -C libooh O=$(BUILD)/guest-obj
-	$(MAKE) -s -C libooh O=$(BUILD)/guest-obj DESTDIR=$(TREE) prefix=/usr install
+	$(MAKE) -s -C libooh O=$(BUILD)/guest-obj DESTDIR=$(TREE) prefix=/usr SHARED=1 install
 
 HEADERS := include/ooh/uapi.h libooh/include/ooh.h testbed/agent/simcall.h $(wildcard tests/guest/*.h)
 

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What make, make install, make uninstall and make dist do on a machine of a stranger's."""
+
+import os
+import re
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+VERSION = subprocess.run([TOP / "scripts/version"], check=True, text=True, stdout=subprocess.PIPE).stdout.strip()
+EXPECTED = """bin/ooh include/ooh.h lib/libooh.a lib/libooh.so lib/libooh.so.0 lib/libooh.so.{version}
+lib/pkgconfig/libooh.pc lib/systemd/system/ooh-checkpoint@.service lib/sysusers.d/ooh.conf
+lib/udev/rules.d/60-ooh.rules share/bash-completion/completions/ooh share/man/man1/ooh.1 share/man/man3/ooh_open.3
+share/man/man7/ooh.7""".format(version=VERSION).split()
+MANAGERS = "apt apt-get apt-cache aptitude dpkg dpkg-query dnf yum rpm zypper pacman"
+
+
+def files(root):
+    return {str(p.relative_to(root)) for p in root.rglob("*") if p.is_symlink() or not p.is_dir()}
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    """make with a build folder of its own, where no package manager can be called unseen."""
+    d = tmp_path_factory.mktemp("stranger")
+    (d / "bin").mkdir()
+    for name in MANAGERS.split():
+        (d / "bin" / name).write_text(f'#!/bin/sh\necho "{name} $*" >>{d}/called\nexit 1\n')
+        (d / "bin" / name).chmod(0o755)
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("OOH_", "MAKE", "MFLAGS"))}
+    env["PATH"] = f"{d}/bin:{env['PATH']}"
+
+    def run(*args, cwd=TOP, status=0):
+        r = subprocess.run(["make", f"BUILD={d}/build", *args], cwd=cwd, env=env, capture_output=True, text=True,
+                           timeout=600)
+        assert r.returncode == status, r.stdout + r.stderr
+        assert not (d / "called").exists(), (d / "called").read_text()
+        return r
+
+    run.env, run.build = env, d / "build"
+    run()
+    return run
+
+
+@pytest.mark.parametrize("how", [["PREFIX=/opt/ooh"], ["prefix=/opt/ooh"]])
+def test_install_and_uninstall(make, tmp_path, how):
+    other = tmp_path / "opt/ooh/lib/other"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    make("install", f"DESTDIR={tmp_path}", *how)
+    root = tmp_path / "opt/ooh"
+    assert set(EXPECTED) <= files(root) and files(tmp_path) == {f"opt/ooh/{f}" for f in files(root)}
+    out = subprocess.run([root / "bin/ooh", "--version"], text=True, stdout=subprocess.PIPE, check=True).stdout
+    assert out == f"ooh {VERSION}\n"
+    assert "/opt/ooh/bin/ooh checkpoint" in (root / "lib/systemd/system/ooh-checkpoint@.service").read_text()
+    make("uninstall", f"DESTDIR={tmp_path}", *how)
+    assert files(tmp_path) == {"opt/ooh/lib/other"}
+
+
+def test_other_folders(make, tmp_path):
+    """A distribution's: libraries by architecture."""
+    make("install", f"DESTDIR={tmp_path}", "prefix=/usr", "libdir=/usr/lib/x86_64-linux-gnu")
+    lib = tmp_path / "usr/lib/x86_64-linux-gnu"
+    assert files(lib) == {"libooh.a", "libooh.so", "libooh.so.0", f"libooh.so.{VERSION}", "pkgconfig/libooh.pc"}
+    env = {**make.env, "PKG_CONFIG_LIBDIR": str(lib / "pkgconfig"), "PKG_CONFIG_SYSROOT_DIR": str(tmp_path)}
+    env["PKG_CONFIG_ALLOW_SYSTEM_LIBS"] = "1"
+    flags = subprocess.run(["pkg-config", "--libs", "libooh"], env=env, text=True, check=True, stdout=subprocess.PIPE)
+    assert flags.stdout.split() == [f"-L{lib}", "-looh"]
+
+
+def test_the_installed_command_needs_no_library_of_ours(make, tmp_path):
+    make("install", f"DESTDIR={tmp_path}")
+    out = subprocess.run(["readelf", "-d", tmp_path / "usr/local/bin/ooh"], text=True, stdout=subprocess.PIPE,
+                         check=True).stdout
+    assert "libjansson" in out and "libooh" not in out and "RUNPATH" not in out and "RPATH" not in out
+
+
+def test_what_is_missing_is_named(make, tmp_path):
+    r = make("host", "PKG_CONFIG=false", f"BUILD={tmp_path}", status=2)
+    assert "libjansson-dev" in r.stderr and "jansson-devel" in r.stderr
+
+
+def test_dist_builds(make, tmp_path):
+    make("dist")
+    with tarfile.open(make.build / f"ooh-{VERSION}.tar.xz") as tar:
+        tar.extractall(tmp_path)
+    tree = tmp_path / f"ooh-{VERSION}"
+    assert not (tree / ".git").exists()
+    make("install", f"BUILD={tmp_path}/build", f"DESTDIR={tmp_path}/root", cwd=tree)
+    assert set(EXPECTED) <= files(tmp_path / "root/usr/local")
+
+
+def test_one_version():
+    """That of the header, wherever a person or a package manager looks."""
+    found = {
+        "CHANGELOG.md": re.search(r"^## (\S+)", (TOP / "CHANGELOG.md").read_text(), re.M)[1],
+    }
+    for man in TOP.glob("**/*.[1-8]"):
+        title = re.search(r'^\.TH .*"libooh ([0-9.]+)"', man.read_text(), re.M)
+        if title and "build" not in man.relative_to(TOP).parts:
+            found[man.name] = title[1]
+    numbers = {name: v if v.count(".") == 2 else f"{v}.0" for name, v in found.items()}
+    assert set(numbers.values()) == {VERSION}, numbers
+
+
+def complete(ooh, *words):
+    """What the shell offers for the last word."""
+    script = 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _ooh "$1"; printf "%s\\n" "${COMPREPLY[@]}"'
+    r = subprocess.run(["bash", "-c", script, "bash", TOP / "packaging/ooh.bash-completion", ooh, *words],
+                       capture_output=True, text=True, timeout=60)
+    assert r.returncode == 0 and not r.stderr, r.stderr
+    return set(r.stdout.split())
+
+
+def test_completion(make):
+    ooh = make.build / "host/usr/bin/ooh"
+
+    def text(*args):
+        return subprocess.run([ooh, *args], text=True, check=True, stdout=subprocess.PIPE).stdout
+
+    subcommands = set(re.findall(r"\booh ([a-z]+)", text("--help")))
+    assert {"backends", "doctor", "record", "top", "verify", "checkpoint", "restore"} <= subcommands
+    assert complete(ooh, "") == subcommands | {"--help", "--version"}
+    assert complete(ooh, "ba") == {"backends"}
+    for sub in subcommands:
+        listed = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", re.sub(r"(?m)^(Usage| or).*\n", "", text(sub, "--help"))))
+        assert listed <= complete(ooh, sub, "--"), sub
+    names = {line.split()[0] for line in text("backends").splitlines()}
+    assert complete(ooh, "record", "-b", "") == names
+    assert complete(ooh, "verify", "--backend", "=", "") == names | {"none"}
+    assert complete(ooh, "record", "--backend", "=", "page") == {"pagemap-scan"}
+    assert str(os.getpid()) in complete(ooh, "top", "-p", "")
+    # the options of another command are not ours
+    assert not complete(ooh, "record", "--", "ls", "--")
