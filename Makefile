@@ -11,6 +11,7 @@
 # make check-gc of these the collector's (minutes)
 # make check-kvm  the guest's tests and the generator in a guest of KVM (half an hour)
 # make check-criu  CRIU's own tests and all ways to change memory, with the plugin and without (hours)
+# make check-packages  packages of each release, built, installed, used, removed, and the module's (half an hour)
 # make check-patches  of these every prefix of every patch series (an hour or two)
 # make bench-criu  what a dump costs, by soft-dirty and by each tracker (hours; BENCH="--keys N,N ...")
 # make fuzz     a million hostile calls of the hypercall (hours; FUZZ="--calls N --seconds N")
@@ -18,6 +19,7 @@
 # make lint     style and static checks; make format mends the style of the C files
 # make install  library, command, man pages, completion, udev rule, unit (prefix=/usr/local, DESTDIR)
 # make uninstall  what make install with the same arguments has put there
+# make deb      Debian packages for this machine's release, in build/deb
 # make dist     the sources of HEAD as build/ooh-VERSION.tar.xz
 # make down     end the emulated machines
 # make clean    remove build/ (the cache outside the tree stays)
@@ -38,7 +40,7 @@ all: host
 
 # What the tests, the emulated machine and the tools of developers need from the distribution is
 # installed by testbed/packages, which says so. Nothing is installed when all is there, and nothing
-# for what a user builds: host, install, dist.
+# for what a user builds with make alone: host, install, dist.
 packages-%:
 	@testbed/packages $*
 
@@ -112,6 +114,9 @@ check-kvm: guest packages-check
 		tests/guest/test_boehm.py tests/guest/test_criu.py tests/guest/test_criu_patches.py \
 		tests/guest/test_top_guest.py tests/testbed/test_hard.py tests/testbed/test_kvm.py tests/testbed/test_kvm_writers.py
 
+check-packages: packages-check packages-testbed
+	@OOH_LONG=1 tests/run -n 0 tests/packaging
+
 check-patches: testbed packages-check
 	@OOH_LONG=1 tests/run tests/test_patches.py
 
@@ -142,6 +147,9 @@ dist:
 	@git diff --quiet HEAD -- || echo 'dist: changes that are not committed are left out' >&2
 	git archive --prefix=ooh-$(VERSION)/ HEAD | xz -T0 >$(BUILD)/ooh-$(VERSION).tar.xz
 
+deb: packages-deb
+	@packaging/build-deb $(BUILD)/deb
+
 down:
 	@testbed/vm down --all
 
@@ -149,4 +157,4 @@ clean:
 	@! [ -d $(BUILD)/testbed ] || testbed/vm down --all
 	rm -rf $(BUILD)
 
-.PHONY: all host testbed guest sqemu demo bench cost bench-gc bench-disk check-gc fuzz soak check check-long check-kvm check-criu check-patches bench-criu lint format install down clean uninstall dist
+.PHONY: all host testbed guest sqemu demo bench cost bench-gc bench-disk check-gc fuzz soak check check-long check-kvm check-criu check-patches bench-criu lint format install down clean uninstall dist deb check-packages
