@@ -98,6 +98,7 @@ def test_one_version():
     found = {
         "CHANGELOG.md": re.search(r"^## (\S+)", (TOP / "CHANGELOG.md").read_text(), re.M)[1],
         "debian": re.match(r"ooh \((\S+)\)", (TOP / "packaging/debian/changelog").read_text())[1],
+        "rpm": re.search(r"^Version: (\S+)", (TOP / "packaging/ooh.spec").read_text(), re.M)[1],
     }
     for man in TOP.glob("**/*.[1-8]"):
         title = re.search(r'^\.TH .*"libooh ([0-9.]+)"', man.read_text(), re.M)

@@ -172,3 +172,23 @@ def test_module(release):
     assert root.sh("cat /usr/lib/modules-load.d/ooh.conf").endswith("\nooh\n")
     root.sh("dpkg -P ooh-dkms")
     assert not root.sh("find /lib/modules /var/lib/dkms /usr/src -name '*ooh*'")
+
+
+@LONG
+def test_rpm(release):
+    """Built of the tarball, installed, used and erased. rpm's list of what is installed is empty on
+    Debian, so dependencies are not asked for."""
+    root = release.packager
+    subprocess.run(["make", "-s", "-C", TOP, "dist", f"BUILD={root.folder}/mnt/dist"], check=True, timeout=600)
+    root.sh("rpmbuild -ta --nodeps --define '_topdir /mnt/rpm' /mnt/dist/ooh-*.tar.xz >/mnt/rpm.log 2>&1 || "
+            "{ tail -n 30 /mnt/rpm.log; exit 1; }", timeout=1800)
+    names = "ooh libooh libooh-devel ooh-dkms"
+    root.sh(f"cd /mnt/rpm/RPMS; for n in {names}; do rpm --nodeps -i */$n-{VERSION}-*.rpm; done", timeout=1800)
+    assert root.run("ooh", "--version") == f"ooh {VERSION}\n"
+    assert root.run("ooh", "doctor").startswith("ooh works here by ")
+    assert root.sh("getent group ooh").startswith("ooh:")
+    assert f"ooh/{VERSION}" in root.run("dkms", "status")
+    root.sh(f"rpm --nodeps -V {names}")
+    root.sh(f"rpm --nodeps -e {names}")
+    assert root.sh("find / -xdev \\( -path /proc -o -path /ooh -o -path /mnt \\) -prune -o -name '*ooh*' -print "
+                   "| grep -v bluetooth || :") == ""
