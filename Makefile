@@ -86,10 +86,10 @@ check-gc: guest packages-check
 	@OOH_LONG=1 tests/run tests/guest/test_boehm.py
 
 fuzz: guest
-	@PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 tests/fuzz/fuzzing.py $(FUZZ)
+	@PYTHONPATH=tests:. PYTHONDONTWRITEBYTECODE=1 tests/fuzz/fuzzing.py $(FUZZ)
 
 soak: guest
-	@PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 tests/hard/soaking.py $(SOAK)
+	@PYTHONPATH=tests:. PYTHONDONTWRITEBYTECODE=1 tests/hard/soaking.py $(SOAK)
 
 # The machines that the tests use; one that cannot boot is an error of its tests. First those with two
 # processors, which take longest to boot.

@@ -6,11 +6,14 @@ one serial log, which holds what Xen, dom0 and the guest print, gained a line
 that looks like a defect. Lines that are known and harmless are in log-allow.
 """
 
-import collections
+from __future__ import annotations
+
 import os
 import re
 import time
+from collections import defaultdict
 from pathlib import Path
+from typing import Iterator
 
 import pytest
 
@@ -20,31 +23,30 @@ BAD = re.compile(
 )
 
 
-def allowed():
+def allowed() -> list[re.Pattern[str]]:
     lines = (Path(__file__).parent / "log-allow").read_text().splitlines()
-    return [re.compile(l) for l in lines if l and not l.startswith("#")]
+    return [re.compile(line) for line in lines if line and not line.startswith("#")]
 
 
-def bad_lines(text):
+def bad_lines(text: str) -> list[str]:
     known = allowed()
-    return [
-        l for l in text.splitlines() if BAD.search(l) and not any(k.search(l) for k in known)
-    ]
+    return [line for line in text.splitlines()
+            if BAD.search(line) and not any(k.search(line) for k in known)]
 
 
 # Names of the machines that this process's tests have started: two processes share the
 # tests, each with machines of its own.
-watched = set()
+watched: set[str] = set()
 
 
-def serial_logs():
+def serial_logs() -> dict[Path, int]:
     run = Path(os.environ["OOH_BUILD"]) / "testbed" / os.environ.get("OOH_RUN", "run")
     logs = (run / name / "serial.log" for name in sorted(watched))
     return {p: p.stat().st_size for p in logs if p.exists()}
 
 
 @pytest.fixture(autouse=True)
-def kernel_logs(request):
+def kernel_logs(request: pytest.FixtureRequest) -> Iterator[None]:
     """Each serial log, from where it stood before the test. A test that provokes
     a line on purpose says so: @pytest.mark.provokes("regular expression")."""
     before = serial_logs()
@@ -56,41 +58,45 @@ def kernel_logs(request):
         with path.open("rb") as f:
             f.seek(start if start <= size else 0)
             found = bad_lines(f.read().decode(errors="replace"))
-        found = [l for l in found if not any(e.search(l) for e in expected)]
+        found = [line for line in found if not any(e.search(line) for e in expected)]
         if found:
             raise RuntimeError(f"{path.parent.name}: in the serial log:\n" + "\n".join(found[:20]))
 
 
-def pytest_configure(config):
+def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "provokes(regex): log lines the test provokes on purpose")
 
 
 # file -> worker -> seconds; and when a worker's last test of all ended
-spent = collections.defaultdict(collections.Counter)
-ended = {}
+spent: dict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+ended: dict[str, float] = {}
 began = time.monotonic()
 
 
-def pytest_runtest_logreport(report):
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     worker = getattr(report, "worker_id", "")
     spent[report.nodeid.split("::")[0]][worker] += report.duration
     ended[worker] = time.monotonic() - began
 
 
-def times():
-    """The table of seconds, the longest file first. Workers that end far apart waste a processor."""
-    rows = sorted(spent.items(), key=lambda item: -item[1].total())
-    rows = [(name, seconds) for name, seconds in rows if seconds.total() >= 1]
+def times() -> str:
+    """The table of seconds, the longest file first. Workers that end far apart waste a
+    processor."""
+    whole = {name: sum(seconds.values()) for name, seconds in spent.items()}
+    rows: list[tuple[str, dict[str, float]]] = [
+        (name, spent[name]) for name in sorted(whole, key=lambda name: -whole[name])
+        if whole[name] >= 1]
     workers = sorted(ended)
-    sums = {w: sum(seconds[w] for _, seconds in rows) for w in workers}
+    sums = {w: sum(seconds.get(w, 0) for _, seconds in rows) for w in workers}
     lines = ["seconds" + "".join(f"{w:>8}" for w in workers)]
     for name, seconds in [*rows, ("all of these", sums), ("when it ended", ended)]:
-        lines.append("       " + "".join(f"{f'{seconds[w]:.0f}' if seconds[w] else '':>8}" for w in workers) + f"  {name}")
+        cells = [f"{seconds[w]:.0f}" if seconds.get(w) else "" for w in workers]
+        lines.append("       " + "".join(f"{c:>8}" for c in cells) + f"  {name}")
     return "\n".join(lines)
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_unconfigure(config):
+def pytest_unconfigure(config: pytest.Config) -> None:
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None:
         return

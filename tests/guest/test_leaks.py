@@ -3,29 +3,14 @@
 goes down none that Xen or the processor goes on writing to."""
 
 import os
-import re
 import time
 from pathlib import Path
 
 import pytest
 from conftest import LOGS
+from guest.domain import destroyed, free_pages
 
 CHANGERS = "usr/lib/ooh/tests/changers"
-
-
-def free_pages(vm):
-    """Free pages of Xen's heap, from its own debug key: exact, unlike xl info."""
-    out = vm.dom0("xl dmesg -c >/dev/null; xl debug-keys H; sleep 1; xl dmesg").stdout
-    return sum(int(n) for n in re.findall(r"heap\[node=\d+\]\[zone=\d+\] -> (\d+) pages", out))
-
-
-def destroyed(vm):
-    vm.dom0("xl destroy guest")
-    for _ in range(60):
-        if "guest" not in vm.dom0("xl list").stdout:
-            return
-        time.sleep(1)
-    raise RuntimeError("the domain does not die:\n" + vm.dom0("xl list").stdout)
 
 
 def test_memory_of_a_destroyed_domain(vm):
@@ -97,7 +82,7 @@ def test_the_kernel_goes_down(vm, log):
         vm.sh(f"ooh record -b {log} -i 20 -- /{CHANGERS} store >/dev/null 2>&1 & "
               "sleep 1; cat /sys/module/ooh/refcnt; busybox reboot -f", timeout=30)
         for _ in range(60):
-            text = vm.run("log").stdout
+            text = vm.log()
             if "ooh: the kernel goes down" in text:
                 break
             time.sleep(1)

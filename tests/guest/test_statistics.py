@@ -1,26 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the host sees of a guest's use of SPML, by the domctl."""
 
-import os
-from pathlib import Path
-
 import pytest
+from guest.domain import DOM0, spml_stats
 
-STATS = Path(os.environ["OOH_BUILD"]) / "dom0" / "spmlstats"
 PAGES = 20000
-
-
-def stats(m):
-    r = m.dom0("./spmlstats $(xl domid guest)", into=[STATS])
-    assert r.returncode == 0, r.stderr
-    return {name: int(value) for name, value in map(str.split, r.stdout.splitlines())}
 
 
 def test_of_a_process_that_is_followed(machines):
     m = machines("default")
-    before = stats(m)
+    before = spml_stats(m)
     m.good(f"OOH_TESTED=spml /usr/lib/ooh/tests/writer {PAGES} 2", timeout=600)
-    after = stats(m)
+    after = spml_stats(m)
     print(before, after)
     # each page is written in each of two rounds
     assert after["records"] - before["records"] >= 2 * PAGES
@@ -29,13 +20,13 @@ def test_of_a_process_that_is_followed(machines):
     # nobody is followed any more
     assert (after["tracked"], after["logged"], after["pages"]) == (0, 0, 0)
     m.good("setsid ooh record -b spml -i 1 -- sleep 1000 </dev/null >/dev/null 2>&1 & sleep 3")
-    now = stats(m)
+    now = spml_stats(m)
     m.good("pkill -INT ooh; while pgrep -x ooh; do sleep 0.1; done; pkill sleep; true")
     assert 0 < now["tracked"] < now["max_tracked"] and now["logged"] <= now["tracked"] and now["pages"] > 0
-    assert stats(m)["tracked"] == 0
+    assert spml_stats(m)["tracked"] == 0
 
 
 @pytest.mark.parametrize("config, error", [("nospml", "EOPNOTSUPP"), ("plainxen", "ENOSYS")])
 def test_where_there_are_none(machines, config, error):
-    r = machines(config).dom0("./spmlstats $(xl domid guest)", into=[STATS])
+    r = machines(config).dom0("./spmlstats $(xl domid guest)", into=[DOM0 / "spmlstats"])
     assert (r.returncode, r.stderr.split()[-1]) == (1, error)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """ooh top in the guest: the log's figures, the reason of a lost log, and a terminal."""
 
-import json
 import re
 import subprocess
 import time
 
 import pytest
 from conftest import LOGS, SOFTWARE, VM
+from testbed import oohjson
 
 CHANGERS = "/usr/lib/ooh/tests/changers"
 # writes 2048 pages again and again
@@ -18,7 +18,7 @@ GREEDY = "dd if=/dev/zero of=/dev/null bs=8M"
 def test_what_is_written_and_where(vm, backend):
     out = vm.good(f"{CHANGERS} store >/dev/null & a=$!; sleep 100 & b=$!; sleep 0.3;"
                   f"ooh top --json -b {backend} -i 200 -n 3 -p $a,$b; kill $a $b")
-    docs = [json.loads(l) for l in out.splitlines()]
+    docs = oohjson.rounds(out)
     assert [d["round"] for d in docs] == [1, 2, 3]
     for d in docs[1:]:
         work, idle = sorted(d["processes"], key=lambda p: p["command"])

@@ -5,16 +5,16 @@ put in the oracle says so."""
 import json
 import re
 
+import judge
 import pytest
 from conftest import LOGS, LONG, SOFTWARE, WAYS
+from testbed import oohjson
 
 TESTS = "/usr/lib/ooh/tests"
 
 
 def verify(vm, *args, status=0, timeout=200):
-    r = vm.exec("ooh", "verify", "--json", *args, timeout=timeout)
-    assert r.returncode == status, f"status {r.returncode}: {r.stderr}\n{r.stdout[-2000:]}"
-    return json.loads(r.stdout)
+    return judge.verified(vm.exec("ooh", "verify", "--json", *args, timeout=timeout), status)
 
 
 # tests/host/test_native.py has all ways with those trackers that this machine's kernel offers
@@ -86,7 +86,7 @@ def told(vm, sub, reason, before="", params="-n 6 -i 100"):
     at = re.findall(r"everything.*at (\d\d:\d\d:\d\d): (.*)", text)
     out = vm.good(f"{before} ooh {sub} -b spml --json {params} -- {GREEDY} 2>/dev/null")
     # record has a line for each round, verify one document
-    every = [json.loads(line) for line in out.splitlines()] if sub == "record" else json.loads(out)["rounds"]
+    every = oohjson.rounds(out) if sub == "record" else oohjson.verified(out)["rounds"]
     rounds = [r for r in every if r["all_dirty"]]
     assert sub == "record" or json.loads(out)["total"]["all_dirty"] == len(rounds)
     for r in rounds:

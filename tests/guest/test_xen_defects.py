@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 from conftest import long
+from guest.domain import DOM0
+from testbed.session import MACHINE_FAILED, TIMED_OUT
 
 BUILD = Path(os.environ.get("OOH_BUILD", "build"))
 TESTS = "/usr/lib/ooh/tests"
 PARAMETERS = "/sys/module/nested/parameters"
-MACHINE_FAILED, TIMED_OUT = 125, 124
 BOTH = pytest.mark.parametrize("config, mended", [("nospml", True), long("plainxen", False)])
 
 pytestmark = pytest.mark.timeout(1500)
@@ -33,7 +34,7 @@ def machine(machines):
         made.append(m)
         m.down()
         dom0(m, "mkdir -p /tmp/tools; cp paging logdirty /tmp/tools/",
-             into=[BUILD / "dom0" / "paging", BUILD / "dom0" / "logdirty"])
+             into=[DOM0 / "paging", DOM0 / "logdirty"])
         if setting:
             # the guest once more, with that in its configuration
             dom0(m, "xl destroy guest; for i in $(seq 60); do xl domid guest >/dev/null 2>&1 || break; sleep 1; done; "

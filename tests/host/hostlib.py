@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the host tests share: the command under test, the compiler, the programs."""
 
-import json
+from __future__ import annotations
+
 import os
 import subprocess
 from pathlib import Path
+from typing import Any, Sequence
 
+import judge
 import pytest
+from testbed import oohjson
+from testbed.oohjson import Backend, Verified
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent
@@ -19,25 +24,25 @@ USE_LIB = [f"-L{LIB}", "-looh", f"-Wl,-rpath,{LIB}"]
 NATIVE = ["pagemap-scan", "uffd-wp", "soft-dirty"]
 
 
-def ooh(*args, timeout=60, **kw):
-    return subprocess.run(
-        [OOH, *map(str, args)], capture_output=True, text=True, timeout=timeout, **kw
-    )
+def ooh(*args: object, timeout: float = 60, **kw: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([OOH, *map(str, args)], capture_output=True, text=True, timeout=timeout,
+                          **kw)
 
 
-def backends():
-    return {b["name"]: b for b in json.loads(ooh("backends", "--json").stdout)}
+def backends() -> dict[str, Backend]:
+    return oohjson.backends(ooh("backends", "--json").stdout)
 
 
-def need(backend):
+def need(backend: str) -> None:
     b = backends()[backend]
     if not b["usable"]:
         pytest.skip(f"{backend}: {b['reason']}")
 
 
-def compile_c(out, *sources, flags=()):
+def compile_c(out: Path, *sources: Path, flags: Sequence[str] = ()) -> Path:
     cmd = ["cc", "-O1", "-g", "-D_GNU_SOURCE", "-Wall", "-o", str(out), *map(str, sources)]
-    cmd += [*flags, f"-I{TOP}/include", f"-I{TOP}/libooh/include", f"-I{TOP}/libooh/src", "-lpthread"]
+    cmd += [*flags, *(f"-I{TOP}/{d}" for d in ("include", "libooh/include", "libooh/src")),
+            "-lpthread"]
     if "-looh" in flags:
         # a library built with sanitizers needs programs that are
         cmd += os.environ.get("OOH_TEST_CFLAGS", "").split()
@@ -46,7 +51,5 @@ def compile_c(out, *sources, flags=()):
     return out
 
 
-def verify(*args, status=0, **kw):
-    r = ooh("verify", "--json", *args, **kw)
-    assert r.returncode == status, f"status {r.returncode}: {r.stderr}\n{r.stdout[-2000:]}"
-    return json.loads(r.stdout)
+def verify(*args: object, status: int = 0, **kw: Any) -> Verified:
+    return judge.verified(ooh("verify", "--json", *args, **kw), status)

@@ -3,9 +3,9 @@
 itself, and the native trackers. In the guest: tests/testbed/test_hard.py."""
 
 import subprocess
-from collections import Counter
 
 import pytest
+from hard.printed import Printed
 from hostlib import TOP, USE_LIB, compile_c, need, verify
 
 
@@ -24,54 +24,44 @@ def changers(tmp_path_factory):
     return compile_c(tmp_path_factory.mktemp("changers") / "changers", TOP / "tests/host/changers.c")
 
 
-def kinds(text):
-    """kind -> {"tried": n, "done": n, ...}"""
-    out = {}
-    for line in text.splitlines():
-        if line.startswith("kind "):
-            _, name, *pairs = line.split()
-            out[name] = Counter({k: int(v) for k, v in zip(pairs[:10:2], pairs[1:10:2])})
-    return out
-
-
 def run(hard, *args):
     r = subprocess.run([hard, *map(str, args)], capture_output=True, text=True, timeout=120)
     assert r.returncode == 0, r.stderr
-    return r.stdout
+    return Printed(r.stdout)
 
 
 def test_a_seed_gives_one_sequence(hard):
     a, b, other = (run(hard, "-n", 20000, "-s", seed) for seed in (7, 7, 8))
-    tried = [{name: n["tried"] for name, n in kinds(text).items()} for text in (a, b, other)]
-    digest = [text.split()[-1] for text in (a, b, other)]
+    tried = [{name: n["tried"] for name, n in p.kinds.items()} for p in (a, b, other)]
+    digest = [p.digest for p in (a, b, other)]
     assert tried[0] == tried[1] != tried[2]
     assert digest[0] == digest[1] != digest[2]
     assert sum(tried[0].values()) == 20000
 
 
 def test_each_operation_is_counted_once(hard):
-    for name, n in kinds(run(hard, "-n", 50000)).items():
+    for name, n in run(hard, "-n", 50000).kinds.items():
         assert n["tried"] == n["done"] + n["vain"] + n["refused"], name
 
 
 def test_the_machine_is_left_alone(hard):
     """What would concern all of this machine is refused, and told."""
-    text = run(hard, "-n", 100000)
+    printed = run(hard, "-n", 100000)
     for name in ("compact", "migrate", "squeeze"):
-        n = kinds(text)[name]
+        n = printed.kinds[name]
         assert n["tried"] == n["refused"] > 0
-        assert "error Operation not permitted" in next(l for l in text.splitlines() if l.startswith(f"kind {name} "))
+        assert printed.errors[name] == "Operation not permitted"
 
 
 def test_a_kind_can_be_left_out(hard):
-    n = kinds(run(hard, "-n", 5000, "--without", "store", "--without", "fork"))
+    n = run(hard, "-n", 5000, "--without", "store", "--without", "fork").kinds
     assert n["store"]["tried"] == n["fork"]["tried"] == 0 < n["hot"]["tried"]
     r = subprocess.run([hard, "--without", "nonsense"], capture_output=True, text=True)
     assert r.returncode != 0 and "nonsense" in r.stderr
 
 
 def test_it_ends_in_time(hard):
-    n = kinds(run(hard, "-n", 10**9, "-t", 1))
+    n = run(hard, "-n", 10**9, "-t", 1).kinds
     assert 0 < sum(k["tried"] for k in n.values()) < 10**9
 
 
@@ -95,7 +85,7 @@ def test_lives(hard, backend, tmp_path):
     # of each exec a round; the first, for the addresses, may be before the tracker
     assert doc["total"]["all_dirty"] in (2, 3)
     text = (tmp_path / "stats").read_text()
-    assert " lives 3 ops 60000 " in text and sum(n["tried"] for n in kinds(text).values()) == 60000
+    assert " lives 3 ops 60000 " in text and sum(n["tried"] for n in Printed(text).kinds.values()) == 60000
 
 
 # They pin our pages and write them later: docs/soundness.md

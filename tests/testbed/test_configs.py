@@ -8,15 +8,15 @@ tests/guest/test_bad_input.py; migrate: tests/guest/test_migration.py) The proce
 2vcpu has no EPML."""
 
 import json
-import os
 import re
-from pathlib import Path
 
+import judge
 import pytest
 from conftest import LOGS, long
+from guest.domain import DOM0
 
 TESTS = "/usr/lib/ooh/tests"
-PAUSE = Path(os.environ["OOH_BUILD"]) / "dom0" / "pause"
+PAUSE = DOM0 / "pause"
 VCPUS = {"2vcpu": 2, "2cpu": 2, "4vcpu": 4, "debug": 2}
 PAIRS = [(config, log) for config in VCPUS for log in LOGS if (config, log) != ("2vcpu", "epml")]
 # for make check 2cpu is the machine debug, which has as many processors and vCPUs, and a Xen with assertions
@@ -54,20 +54,13 @@ def test_program(other, program):
     assert r.returncode == 0, r.stdout + r.stderr
 
 
-def judged(returncode, out, err):
-    assert returncode == 0, f"status {returncode}: {out[-1000:]}{err}"
-    doc = json.loads(out)
-    assert doc["total"]["missed"] == 0 < doc["total"]["changed"]
-    return doc
-
-
 def verify(m, way, rounds, beside):
     """ooh verify of a changer, with a script in the guest again and again until it has ended."""
     r = m.sh(f"""rm -f /tmp/stop /tmp/times
         (while [ ! -e /tmp/stop ]; do {beside}; echo >>/tmp/times; done) >/dev/null 2>&1 &
         ooh verify --json -b {m.log} -n {rounds} -i 50 -- {TESTS}/changers {way}
         s=$?; touch /tmp/stop; wait; [ $(wc -l </tmp/times) -gt 1 ] || s=99; exit $s""", timeout=600)
-    return judged(r.returncode, r.stdout, r.stderr)
+    return judge.sound(r)
 
 
 def test_longest_stretch(other):
@@ -86,7 +79,7 @@ def test_longest_stretch(other):
 def test_verify(other, way):
     r = other.exec("ooh", "verify", "--json", "-b", other.log, "-n", "6", "-i", "50", "--",
                    f"{TESTS}/changers", way, timeout=600)
-    judged(r.returncode, r.stdout, r.stderr)
+    judge.sound(r)
 
 
 def test_vcpus_come_and_go(other):

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TOP, bench_lines, costs_table
+from bench import raw
+from conftest import TOP
+from testbed import tables
 
 BUILD = Path(os.environ.get("OOH_BUILD", TOP / "build"))
 
@@ -38,7 +40,7 @@ pytestmark = pytest.mark.timeout(2400)
 def calibrated(vm, loop, *costs):
     """What the program measures in a loop, after emustat --costs with each of these."""
     told = " && ".join(f"emustat --costs {c}" for c in costs)
-    return next(bench_lines(vm.good(f"{told} && {CALIBRATE} {loop}", timeout=LIMIT)))
+    return next(raw.lines(vm.good(f"{told} && {CALIBRATE} {loop}", timeout=LIMIT)))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def loops(machines):
         r = vm.dom0(f"emustat --costs {percent} && ./calibrate walk", into=[BUILD / "guest" / CALIBRATE[1:]],
                     timeout=LIMIT)
         assert r.returncode == 0, r.stderr
-        return next(bench_lines(r.stdout))
+        return next(raw.lines(r.stdout))
 
     for name in LOOPS:
         run(name, lambda percent, name=name: calibrated(vm, name, percent))
@@ -79,14 +81,14 @@ def measured(d):
 
 def test_each_event_is_measured_somewhere():
     halves = {half for pair in PAIRS.items() for half in pair}
-    assert {*EVENTS, *PAIRS.values(), *BY_THE_PROCESSOR} == set(costs_table())
+    assert {*EVENTS, *PAIRS.values(), *BY_THE_PROCESSOR} == set(tables.costs())
     measured_there = set(re.findall(r"^TEST\(costs_(\w+)\)", (TOP / "tests" / "vmx" / "test_costs.c").read_text(), re.M))
     assert measured_there >= BY_THE_PROCESSOR | halves
 
 
 @pytest.mark.parametrize("event", EVENTS)
 def test_an_event_costs_what_the_table_says(loops, event):
-    costs, d = costs_table(), loops[EVENTS[event]]
+    costs, d = tables.costs(), loops[EVENTS[event]]
     parts = charges(d, costs)
     pair = [event, *([PAIRS[event]] if event in PAIRS else [])]
     mine, others = (sum(v for k, v in parts.items() if (k in pair) == own) for own in (True, False))
@@ -102,7 +104,7 @@ def test_an_event_costs_what_the_table_says(loops, event):
 def test_the_whole_is_the_sum(loops):
     """And what the emulator says it has charged is that, exactly."""
     for name, d in loops.items():
-        whole = sum(charges(d, costs_table()).values())
+        whole = sum(charges(d, tables.costs()).values())
         assert measured(d) == pytest.approx(whole, rel=0.03), name
         assert d["charged"] == pytest.approx(whole, rel=0.001), name
 
@@ -111,7 +113,7 @@ def test_a_share_of_the_costs(machines):
     vm = machines("charged")
     for percent in (0, 50, 100, 200):
         d = calibrated(vm, "syscall", percent)
-        assert d["charged"] == pytest.approx(sum(charges(d, costs_table()).values()) * percent / 100, rel=0.05), percent  # halves are rounded down
+        assert d["charged"] == pytest.approx(sum(charges(d, tables.costs()).values()) * percent / 100, rel=0.05), percent  # halves are rounded down
         assert d["ticks"] > d["executed"] + 0.99 * d["charged"]
     vm.good("emustat --costs 100")
 
@@ -122,7 +124,7 @@ def test_a_share_of_one_cost(machines, event):
     vm, loop = machines("charged"), {"syscall": "syscall", "vmexit": "cpuid"}[event]
     d = calibrated(vm, loop, 100, f"200 {event}")
     vm.good("emustat --costs 100")
-    parts = charges(d, costs_table())
+    parts = charges(d, tables.costs())
     assert parts[event] > 0.1 * sum(parts.values())
     assert d["charged"] == pytest.approx(sum(parts.values()) + parts[event], rel=0.001)
 

@@ -6,7 +6,8 @@ for its video memory."""
 import re
 
 import pytest
-from guest.test_writers import DOM0, Watch
+from guest.domain import DOM0
+from guest.watched import Watch
 
 pytestmark = pytest.mark.timeout(1500)
 

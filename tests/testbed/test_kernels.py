@@ -8,9 +8,9 @@ import re
 import subprocess
 from pathlib import Path
 
+import judge
 import pytest
 from conftest import TOP, long
-from testbed.test_configs import judged
 
 BUILD = Path(os.environ["OOH_BUILD"])
 PARTS = BUILD / "testbed"
@@ -148,5 +148,5 @@ def test_verify(other, way, turn):
     log = LOGS_OF[other.config][1 - turn]
     r = other.exec("ooh", "verify", "--json", "-b", log, "-n", "5", "-i", "50", "--",
                    f"{TESTS}/changers", way, timeout=600)
-    doc = judged(r.returncode, r.stdout, r.stderr)
+    doc = judge.sound(r)
     assert not any(x["all_dirty"] for x in doc["rounds"][1:])

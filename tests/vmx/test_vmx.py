@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TOP, costs_table
+from conftest import TOP
+from testbed import tables
 
 HERE = Path(__file__).parent
 OUT = Path(os.environ["OOH_BUILD"]) / "vmx"
@@ -115,7 +116,7 @@ def test_an_event_costs_what_the_table_says(with_costs, name):
     """By the time stamp counter, within a tenth; what else was charged in the window is taken off, by the table."""
     verdict_of(with_costs, name)
     event, numbers = with_costs.numbers(name)
-    charges = {k: numbers[k] * cost for k, cost in costs_table().items()}
+    charges = {k: numbers[k] * cost for k, cost in tables.costs().items()}
     mine = charges.pop(event)
     found = numbers["charged"] - sum(charges.values())
     print(f"{event}: {found / mine:.3f} of what the table says, {numbers[event]} times")
