@@ -4,14 +4,11 @@
 import base64
 import io
 import re
-import sys
 import tarfile
 
 import pytest
 from conftest import LOGS, TOP
-
-sys.path.insert(0, str(TOP / "demo"))
-import criustats  # noqa: E402
+from testbed import criustats
 
 HERE = TOP / "tests" / "guest"
 CHANGERS = "/usr/lib/ooh/tests/changers"

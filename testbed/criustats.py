@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """CRIU's stats-dump images, read without CRIU's own library."""
 
-import struct
+from __future__ import annotations
 
+import struct
+from pathlib import Path
+
+# of one dump: times in microseconds, the rest in pages
+Stats = dict[str, int]
 FIELDS = {1: "freezing_us", 2: "frozen_us", 3: "memdump_us", 4: "memwrite_us",
           5: "scanned", 6: "skipped", 7: "written"}
 
 
-def varint(data, at):
+def varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = data[at]
@@ -17,8 +22,7 @@ def varint(data, at):
             return value, at
 
 
-def read(path):
-    """{field: number} of one dump: times in microseconds, the rest in pages."""
+def read(path: Path) -> Stats:
     data = path.read_bytes()
     # two words of magic, the length, then the message; its field 1 is that of a dump
     (length,) = struct.unpack_from("<I", data, 8)
