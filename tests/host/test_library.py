@@ -151,7 +151,7 @@ def limits_of_the_manual():
 
 def limits_of_the_argument():
     text = (TOP / "docs/soundness.md").read_text()
-    text = text[text.index("### What no tracker of a kind can follow"):]
+    text = text[text.index("### What each kind of tracker cannot follow"):]
     for row in re.findall(r"^\| (.*) \| (.*) \| (.*) \|$", text, re.M):
         if row[0] != "tracker":
             yield row[0], f"{row[1]}. {row[2]}"
