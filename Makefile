@@ -14,6 +14,7 @@
 # make check-packages  packages of each release, built, installed, used, removed, and the module's (half an hour)
 # make check-patches  of these every prefix of every patch series (an hour or two)
 # make pictures  docs/pictures anew: what a redis-server writes on this machine
+# make site     the documentation as a site, with the man pages: build/site
 # make bench-criu  what a dump costs, by soft-dirty and by each tracker (hours; BENCH="--keys N,N ...")
 # make fuzz     a million hostile calls of the hypercall (hours; FUZZ="--calls N --seconds N")
 # make soak     ten million operations of a hard process, compared by the oracle (an hour or more; SOAK="--ops N --seconds N")
@@ -127,6 +128,9 @@ bench-criu: guest
 pictures: host packages-pictures
 	@demo/pictures docs/pictures
 
+site: packages-site
+	@scripts/site
+
 lint: packages-lint
 	@scripts/lint
 
@@ -161,4 +165,4 @@ clean:
 	@! [ -d $(BUILD)/testbed ] || testbed/vm down --all
 	rm -rf $(BUILD)
 
-.PHONY: all host testbed guest sqemu demo bench cost bench-gc bench-disk check-gc fuzz soak check check-long check-kvm check-criu check-patches bench-criu lint format install down clean uninstall dist deb check-packages pictures
+.PHONY: all host testbed guest sqemu demo bench cost bench-gc bench-disk check-gc fuzz soak check check-long check-kvm check-criu check-patches bench-criu lint format install down clean uninstall dist deb check-packages pictures site
