@@ -139,7 +139,7 @@ bool is_pagemap(const char *name)
 	return !strncmp(name, "pagemap-", 8) && n > 4 && !strcmp(name + n - 4, ".img");
 }
 
-int pagemap_add(struct pagemap *pm, const struct pagemap_entry *e)
+int pagemap_image_add(struct pagemap_image *pm, const struct pagemap_entry *e)
 {
 	struct pagemap_entry *v;
 
@@ -161,7 +161,7 @@ int pagemap_add(struct pagemap *pm, const struct pagemap_entry *e)
 }
 
 /* As CRIU reads one: older ones have "in parent" in a field of its own, or no flags at all. */
-static int read_entry(struct pagemap *pm, struct pb record)
+static int read_entry(struct pagemap_image *pm, struct pb record)
 {
 	bool in_parent = false, has_flags = false, has_start = false;
 	uint64_t v, start = 0, count = 0, long_count = 0, flags = 0;
@@ -205,11 +205,11 @@ static int read_entry(struct pagemap *pm, struct pb record)
 		return -EBADMSG;
 	if (pm->n && start < pm->v[pm->n - 1].start + pm->v[pm->n - 1].pages * PAGE)
 		return -EBADMSG;
-	return pagemap_add(pm, &e);
+	return pagemap_image_add(pm, &e);
 }
 
 /* 0 or -errno; EBADMSG: it is none. */
-int pagemap_read(struct pagemap *pm, int at, const char *name)
+int pagemap_image_read(struct pagemap_image *pm, int at, const char *name)
 {
 	struct image img;
 	struct pb record, sub;
@@ -217,7 +217,7 @@ int pagemap_read(struct pagemap *pm, int at, const char *name)
 	uint64_t v;
 	int rc;
 
-	*pm = (struct pagemap){ 0 };
+	*pm = (struct pagemap_image){ 0 };
 	rc = image_load(&img, at, name, COMMON_MAGIC, PAGEMAP_MAGIC);
 	if (rc)
 		return rc;
@@ -230,7 +230,7 @@ int pagemap_read(struct pagemap *pm, int at, const char *name)
 		rc = -EBADMSG;
 	image_free(&img);
 	if (rc)
-		pagemap_free(pm);
+		pagemap_image_free(pm);
 	return rc;
 }
 
@@ -252,7 +252,7 @@ static void put_record(FILE *f, const unsigned char *record, uint32_t size)
 }
 
 /* A new file; 0 or -errno. */
-int pagemap_write(const struct pagemap *pm, int at, const char *name)
+int pagemap_image_write(const struct pagemap_image *pm, int at, const char *name)
 {
 	int fd = openat(at, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), rc = 0;
 	const uint32_t magic[2] = { COMMON_MAGIC, PAGEMAP_MAGIC };
@@ -285,8 +285,8 @@ int pagemap_write(const struct pagemap *pm, int at, const char *name)
 	return rc;
 }
 
-void pagemap_free(struct pagemap *pm)
+void pagemap_image_free(struct pagemap_image *pm)
 {
 	free(pm->v);
-	*pm = (struct pagemap){ 0 };
+	*pm = (struct pagemap_image){ 0 };
 }

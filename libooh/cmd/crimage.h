@@ -45,7 +45,7 @@ struct pagemap_entry {
 	uint64_t offset; /* of a present one, in the file of pages */
 };
 
-struct pagemap {
+struct pagemap_image {
 	uint32_t pages_id;
 	bool long_counts; /* this CRIU writes 64-bit numbers of pages */
 	struct pagemap_entry *v;
@@ -54,9 +54,9 @@ struct pagemap {
 };
 
 bool is_pagemap(const char *name);
-int pagemap_read(struct pagemap *pm, int at, const char *name);
-int pagemap_write(const struct pagemap *pm, int at, const char *name);
-int pagemap_add(struct pagemap *pm, const struct pagemap_entry *e);
-void pagemap_free(struct pagemap *pm);
+int pagemap_image_read(struct pagemap_image *pm, int at, const char *name);
+int pagemap_image_write(const struct pagemap_image *pm, int at, const char *name);
+int pagemap_image_add(struct pagemap_image *pm, const struct pagemap_entry *e);
+void pagemap_image_free(struct pagemap_image *pm);
 
 #endif

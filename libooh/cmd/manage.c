@@ -178,17 +178,17 @@ static void count_pages_of(int at, uint64_t *here, uint64_t *before)
 	int copy = dup(at);
 	DIR *d = copy < 0 ? NULL : fdopendir(copy);
 	struct dirent *e;
-	struct pagemap pm;
+	struct pagemap_image pm;
 
 	*here = *before = 0;
 	if (d)
 		rewinddir(d);
 	while (d && (e = readdir(d))) {
-		if (!is_pagemap(e->d_name) || pagemap_read(&pm, at, e->d_name))
+		if (!is_pagemap(e->d_name) || pagemap_image_read(&pm, at, e->d_name))
 			continue;
 		*here += pm.present;
 		*before += pm.in_parent;
-		pagemap_free(&pm);
+		pagemap_image_free(&pm);
 	}
 	if (d)
 		closedir(d);

@@ -25,7 +25,7 @@
 
 /* A pagemap of one checkpoint, and the pages that it has; then that of the one before. */
 struct level {
-	struct pagemap map;
+	struct pagemap_image map;
 	int pages; /* descriptor */
 	long n;
 	bool read;
@@ -36,8 +36,8 @@ struct merge {
 	const char *name;     /* of the pagemap */
 	struct level *levels; /* the first is that of the checkpoint itself */
 	size_t nlevels;
-	struct pagemap map; /* what comes out of it */
-	int pages;	    /* descriptor; -1: only to see whether all is there */
+	struct pagemap_image map; /* what comes out of it */
+	int pages;		  /* descriptor; -1: only to see whether all is there */
 	char *why;
 	size_t size;
 };
@@ -61,7 +61,7 @@ static int open_level(struct merge *m, struct level *l)
 	int at = chain_folder(m->dir, l->n), rc;
 
 	chain_name(folder, l->n);
-	rc = at < 0 ? -errno : pagemap_read(&l->map, at, m->name);
+	rc = at < 0 ? -errno : pagemap_image_read(&l->map, at, m->name);
 	if (rc) {
 		if (at >= 0)
 			close(at);
@@ -117,14 +117,14 @@ static int put_entry(struct merge *m, uint64_t start, uint64_t pages, uint32_t f
 	struct pagemap_entry *last = m->map.n ? &m->map.v[m->map.n - 1] : NULL;
 
 	if (!last || last->flags != flags || last->start + last->pages * PAGE != start)
-		return pagemap_add(&m->map, &e);
+		return pagemap_image_add(&m->map, &e);
 	last->pages += pages;
 	if (flags & PE_PRESENT)
 		m->map.present += pages;
 	return 0;
 }
 
-static const struct pagemap_entry *find(const struct pagemap *map, uint64_t at)
+static const struct pagemap_entry *find(const struct pagemap_image *map, uint64_t at)
 {
 	size_t lo = 0, hi = map->n;
 
@@ -178,7 +178,7 @@ static int take(struct merge *m, size_t level, uint64_t start, uint64_t pages, u
 
 static int take_all(struct merge *m)
 {
-	const struct pagemap *map = &m->levels[0].map;
+	const struct pagemap_image *map = &m->levels[0].map;
 	char pages[40];
 	size_t i;
 	int rc = 0;
@@ -200,7 +200,7 @@ static int take_all(struct merge *m)
 			rc = put_entry(m, e->start, e->pages, e->flags);
 	}
 	if (!rc && m->out >= 0) {
-		rc = pagemap_write(&m->map, m->out, m->name);
+		rc = pagemap_image_write(&m->map, m->out, m->name);
 		if (rc)
 			cannot(m, rc, "%s: %s", m->name, strerror(-rc));
 	}
@@ -227,12 +227,12 @@ static int one_map(int dir, long n, int out, const char *name, char *why, size_t
 	if (!rc)
 		rc = take_all(&m);
 	for (i = 0; i < m.nlevels; i++) {
-		pagemap_free(&m.levels[i].map);
+		pagemap_image_free(&m.levels[i].map);
 		if (m.levels[i].pages >= 0)
 			close(m.levels[i].pages);
 	}
 	free(m.levels);
-	pagemap_free(&m.map);
+	pagemap_image_free(&m.map);
 	return rc;
 }
 
