@@ -25,6 +25,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	struct doctor *d = state->input;
 
 	switch (key) {
+	case 'h':
+		argp_state_help(state, state->out_stream, ARGP_HELP_STD_HELP);
+		return 0;
 	case 'b':
 		d->backend = arg;
 		return 0;
@@ -39,6 +42,7 @@ static const struct argp_option options[] = {
 	{ "backend", 'b', "BACKEND", 0, "does this tracker work here? default: the best there is",
 	  0 },
 	{ "json", 'j', NULL, 0, "a JSON document instead of text", 0 },
+	HELP_OPTION,
 	{ 0 },
 };
 

@@ -100,9 +100,9 @@ def test_one_version():
         "debian": re.match(r"ooh \((\S+)\)", (TOP / "packaging/debian/changelog").read_text())[1],
         "rpm": re.search(r"^Version: (\S+)", (TOP / "packaging/ooh.spec").read_text(), re.M)[1],
     }
-    for man in TOP.glob("**/*.[1-8]"):
+    for man in TOP.glob("[!b]*/**/*.[1-8]"):
         title = re.search(r'^\.TH .*"libooh ([0-9.]+)"', man.read_text(), re.M)
-        if title and "build" not in man.relative_to(TOP).parts:
+        if title:
             found[man.name] = title[1]
     numbers = {name: v if v.count(".") == 2 else f"{v}.0" for name, v in found.items()}
     assert set(numbers.values()) == {VERSION}, numbers
@@ -123,9 +123,9 @@ def test_completion(make):
     def text(*args):
         return subprocess.run([ooh, *args], text=True, check=True, stdout=subprocess.PIPE).stdout
 
-    subcommands = set(re.findall(r"\booh ([a-z]+)", text("--help")))
+    subcommands = set(re.findall(r"^  ([a-z]+)  ", text("--help"), re.M))
     assert {"backends", "doctor", "record", "top", "verify", "checkpoint", "restore"} <= subcommands
-    assert complete(ooh, "") == subcommands | {"--help", "--version"}
+    assert complete(ooh, "") == subcommands | {"help", "--help", "--version"}
     assert complete(ooh, "ba") == {"backends"}
     for sub in subcommands:
         listed = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", re.sub(r"(?m)^(Usage| or).*\n", "", text(sub, "--help"))))
