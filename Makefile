@@ -22,6 +22,7 @@
 # make install  library, command, man pages, completion, udev rule, unit (prefix=/usr/local, DESTDIR)
 # make uninstall  what make install with the same arguments has put there
 # make deb      Debian packages for this machine's release, in build/deb
+# make deb-criu deb-libgc  the same of CRIU with our plugin, and of bdwgc, with our patches
 # make dist     the sources of HEAD as build/ooh-VERSION.tar.xz
 # make down     end the emulated machines
 # make clean    remove build/ (the cache outside the tree stays)
@@ -158,6 +159,12 @@ dist:
 deb: packages-deb
 	@packaging/build-deb $(BUILD)/deb
 
+series-criu := criu-plugin/patches
+series-libgc := boehm-backend/patches
+deb-criu deb-libgc: deb-%: packages-deb-%
+	@tree=$$(mktemp -d) && trap 'rm -rf "$$tree"' EXIT && scripts/patches import $(series-$*) "$$tree/src" && \
+		packaging/build-deb $(BUILD)/deb $* "$$tree/src"
+
 down:
 	@testbed/vm down --all
 
@@ -165,4 +172,4 @@ clean:
 	@! [ -d $(BUILD)/testbed ] || testbed/vm down --all
 	rm -rf $(BUILD)
 
-.PHONY: all host testbed guest sqemu demo bench cost bench-gc bench-disk check-gc fuzz soak check check-long check-kvm check-criu check-patches bench-criu lint format install down clean uninstall dist deb check-packages pictures site
+.PHONY: all host testbed guest sqemu demo bench cost bench-gc bench-disk check-gc fuzz soak check check-long check-kvm check-criu check-patches bench-criu lint format install down clean uninstall dist deb check-packages pictures site deb-criu deb-libgc

@@ -174,6 +174,50 @@ def test_module(release):
     assert not root.sh("find /lib/modules /var/lib/dkms /usr/src -name '*ooh*'")
 
 
+@pytest.fixture(scope="module")
+def upstreams(release):
+    """The packages of CRIU and bdwgc, too."""
+    for name, series in (("criu", "criu-plugin/patches"), ("libgc", "boehm-backend/patches")):
+        tree = release.packager.folder / "mnt" / name
+        subprocess.run([TOP / "scripts/patches", "import", series, tree], check=True, timeout=600)
+        release.packager.run("/ooh/packaging/build-deb", "/mnt/upstreams", name, f"/mnt/{name}", timeout=3600)
+    return release.packager.folder / "mnt/upstreams"
+
+
+@LONG
+def test_lintian_of_the_upstreams(release, upstreams):
+    release.packager.sh("lintian --allow-root --fail-on error,warning /mnt/upstreams/*.changes", timeout=900)
+
+
+@LONG
+def test_criu_and_its_plugin(release, upstreams):
+    """In place of the distribution's: the plugin is at work, and ooh checkpoint uses it."""
+    root = release.clean("criu")
+    for deb in upstreams.glob("ooh-criu*.deb"):
+        os.link(deb, root.folder / "mnt" / deb.name)
+    root.sh("cd /mnt && apt-get -qq update && apt-get -qq -y install ./ooh_*.deb ./ooh-criu*.deb >/dev/null", timeout=1800)
+    # a kernel without soft-dirty bits has no other way
+    out = root.sh("OOH_BACKEND=pagemap-scan criu check --feature mem_dirty_track 2>&1")
+    assert "Memory is tracked by ooh_plugin" in out and "mem_dirty_track is supported" in out
+    assert "ooh-criu" in root.run("man", "-w", "ooh-criu")
+    root.sh("ooh checkpoint -e 1 -n 2 -b pagemap-scan /root/chain -- sleep 1000")
+    assert root.sh("ls /root/chain/*/complete").split() == [f"/root/chain/00000{n}/complete" for n in (1, 2)]
+
+
+@LONG
+def test_collector(release, upstreams):
+    """A program of the distribution's runs with it, and finds libooh."""
+    root = release.clean("libgc")
+    for deb in (*upstreams.glob("libgc1*.deb"), *release.debs.glob("libooh0*.deb")):
+        if not (root.folder / "mnt" / deb.name).exists():
+            os.link(deb, root.folder / "mnt" / deb.name)
+    root.sh("cd /mnt && apt-get -qq update && apt-get -qq -y install w3m ./libgc1*.deb ./libooh0*.deb >/dev/null", timeout=1800)
+    out = root.sh("ldd /usr/bin/w3m; dpkg -S $(readlink -f /usr/lib/x86_64-linux-gnu/libgc.so.1); echo '<b>bold</b>' >/tmp/x.html; "
+                  "GC_ENABLE_INCREMENTAL=1 GC_PRINT_STATS=1 w3m -dump /tmp/x.html 2>&1")
+    assert "libgc.so.1" in out and "libgc1-ooh" in out and "bold" in out
+    assert "Using OoH, backend " in out, out[-2000:]
+
+
 @LONG
 def test_rpm(release):
     """Built of the tarball, installed, used and erased. rpm's list of what is installed is empty on
