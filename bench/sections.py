@@ -9,7 +9,8 @@ import statistics
 from bench import figures
 from bench.page import Page, number
 from bench.raw import Line
-from bench.series import LOGS, MILLION, Measured, Program, Series, Spread, ordered, per_page, spread
+from bench.series import (LOGS, MILLION, Measured, Program, Series, Spread, ordered, per_page,
+                          spread, value_of)
 
 EXITS = ["exits", "exit_log_full", "exit_vmcall", "exit_interrupt", "exit_cpuid", "exit_hlt",
          "exit_msr_write", "exit_ept_violation", "exit_ept_misconfig", "mov_cr3", "invlpg",
@@ -28,8 +29,7 @@ def numbers(values: Spread) -> list[str]:
 
 def pages(page: Page, section: str, s: Series) -> list[str]:
     """What was reported and how right that was, for the CSV; and the cells of a table."""
-    found = {k: s.of(lambda r, k=k: float(r[k]))  # type: ignore[misc]
-             for k in ("reported", "missed", "extra")}
+    found = {k: s.of(value_of(k)) for k in ("reported", "missed", "extra")}
     for k, v in found.items():
         page.record(section, s, k, "pages", v)
     return [number(found["reported"].median, 6), number(found["missed"].max, 6),
@@ -119,7 +119,7 @@ def phases(m: Measured, page: Page) -> None:
     for s in found:
         cells = []
         for name in names:
-            v = s.of(lambda r, n=name: float(r[n] / MILLION))  # type: ignore[misc]
+            v = s.of(value_of(name, MILLION))
             page.record("phases", s, name, "million cycles", v)
             cells += numbers(v)
         rows.append([f"{s.key.mib} MiB", s.backend, *cells, number(s.collect().median)])
@@ -152,8 +152,8 @@ def shares(m: Measured, page: Page) -> None:
     rows = []
     for s in ordered(found, "mib", "permille"):
         collect, write = s.collect(), s.of(write_of)
-        helpers = s.of(lambda r: float(r["helpers"] / MILLION))
-        reported = s.of(lambda r: float(r["reported"])).median
+        helpers = s.of(value_of("helpers", MILLION))
+        reported = s.of(value_of("reported")).median
         page.record("share", s, "end of a round", "million cycles", collect)
         page.record("share", s, "writing a page", "cycles", write)
         rows.append([f"{s.key.mib} MiB", f"{s.key.permille / 10:g} %", s.backend, *numbers(collect),

@@ -65,6 +65,10 @@ def total_per_page(r: Line) -> float:
     return float((r["ticks"] - shared * (r["own"] - r["collect"])) / max(r["work"], 1))
 
 
+def value_of(field: str, unit: float = 1) -> Callable[[Line], float]:
+    return lambda r: float(r[field] / unit)
+
+
 class Series:
     """Rounds of one tracker, and the rounds without one beside them."""
 
@@ -83,7 +87,7 @@ class Series:
 
     def collect(self) -> Spread:
         """The end of a round, in million cycles."""
-        return self.of(lambda r: float(r["collect"] / MILLION))
+        return self.of(value_of("collect", MILLION))
 
     def slowdown(self) -> Spread:
         """Of the tracked program, in percent."""

@@ -11,14 +11,15 @@ TOP = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("series", ["testbed/bochs-patches", "xen-patches", "criu-plugin/patches", "boehm-backend/patches",
-                                    "qemu-patches/disk"])
+@pytest.mark.parametrize("series", ["testbed/bochs-patches", "xen-patches", "criu-plugin/patches",
+                                    "boehm-backend/patches", "qemu-patches/disk"])
 def test_series_applies_exports_unchanged_and_builds(series):
-    """make check-patches builds each prefix, and Xen with all the options; make check builds Xen without what
-    the series adds, and without HVM."""
+    """make check-patches builds each prefix, and Xen with all the options; make check builds Xen
+    without what the series adds, and without HVM."""
     long = bool(os.environ.get("OOH_LONG"))
     r = subprocess.run(
-        [TOP / "scripts" / "patches", "check", series], env={**os.environ, **({} if long else {"PATCHES_END": "1"})},
+        [TOP / "scripts" / "patches", "check", series],
+        env={**os.environ, **({} if long else {"PATCHES_END": "1"})},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )
     print(r.stdout)
@@ -26,7 +27,8 @@ def test_series_applies_exports_unchanged_and_builds(series):
     assert "without fuzz, import and export change nothing" in r.stdout
     assert ("prefixes build" in r.stdout) == long
     if series == "xen-patches":
-        assert r.stdout.count("builds ") == (4 if long else 2)  # debug, Flask, without SPML, without HVM
+        # debug, Flask, without SPML, without HVM
+        assert r.stdout.count("builds ") == (4 if long else 2)
     if series == "qemu-patches/disk":
         assert ("builds the system emulator, with the series for the device" in r.stdout) == long
 
@@ -35,7 +37,8 @@ def test_series_applies_exports_unchanged_and_builds(series):
 @pytest.mark.parametrize("stage", ["bochs", "xen", "xen debug", "tools", "criu", "libgc", "qemu", "sqemu"])
 def test_the_end_of_a_series_builds(stage):
     """What the machines are made of, so that it is built before any test of them."""
-    r = subprocess.run([TOP / "testbed" / "build", *stage.split()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    r = subprocess.run([TOP / "testbed" / "build", *stage.split()], stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT, text=True)
     assert r.returncode == 0, r.stdout[-2000:]
 
 
@@ -45,5 +48,6 @@ def test_the_end_of_a_series_builds(stage):
 ])
 def test_public_header_is_the_one_in_include(tmp_path, series, theirs, ours):
     tree = tmp_path / "tree"
-    subprocess.run([TOP / "scripts" / "patches", "import", series, tree], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([TOP / "scripts" / "patches", "import", series, tree], check=True,
+                   stdout=subprocess.DEVNULL)
     assert (tree / theirs).read_text() == (TOP / ours).read_text()

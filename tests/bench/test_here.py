@@ -26,7 +26,8 @@ def test_here(tmp_path):
 
 def test_here_is_stopped(tmp_path):
     """What runs in it ends, and what was measured is there."""
-    p = subprocess.Popen([RUN, "--here", "--quick", "--out", tmp_path], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    p = subprocess.Popen([RUN, "--here", "--quick", "--out", tmp_path], stdin=subprocess.DEVNULL,
+                         stderr=subprocess.PIPE, text=True)
     for _ in range(1200):
         if (tmp_path / "raw.txt").exists() or p.poll() is not None:
             break
@@ -46,8 +47,10 @@ def test_no_place_for_it():
     assert "/dev/null/x" in r.stderr and "Traceback" not in r.stderr
 
 
-@pytest.mark.parametrize("argv,why", [(["--only", "nothing"], "no part 'nothing'"), (["--only", ""], "no part ''"), (["--lanes", "0"], "lanes"),
-                                      (["--here", "--lanes", "1"], "--here needs none"), (["--everything"], "unrecognized")])
+@pytest.mark.parametrize("argv,why", [(["--only", "nothing"], "no part 'nothing'"),
+                                      (["--only", ""], "no part ''"), (["--lanes", "0"], "lanes"),
+                                      (["--here", "--lanes", "1"], "--here needs none"),
+                                      (["--everything"], "unrecognized")])
 def test_usage(argv, why):
     r = run(*argv)
     assert r.returncode == 2

@@ -28,14 +28,18 @@ document.querySelectorAll('table').forEach(t => { const r = t.getBoundingClientR
   if (r.right > window.innerWidth) bad.push(`a table reaches ${r.right}`); });
 document.querySelectorAll('figure svg').forEach((svg, n) => {
   const frame = svg.getBoundingClientRect();
-  const texts = [...svg.querySelectorAll('text')].filter(t => t.textContent.trim()).map(t => [t.textContent.trim(), t.getBoundingClientRect()]);
+  const texts = [...svg.querySelectorAll('text')].filter(t => t.textContent.trim())
+    .map(t => [t.textContent.trim(), t.getBoundingClientRect()]);
   if (texts.length < 4) bad.push(`figure ${n} has no text`);
   if (frame.height < 200) bad.push(`figure ${n} is ${frame.height} high`);
   texts.forEach(([a, r], i) => {
     if (r.height < 8) bad.push(`figure ${n}: ${a} is ${r.height} high`);
-    if (r.left < frame.left - 2 || r.right > frame.right + 2 || r.top < frame.top - 2 || r.bottom > frame.bottom + 2) bad.push(`figure ${n}: ${a} is cut off`);
+    if (r.left < frame.left - 2 || r.right > frame.right + 2 ||
+        r.top < frame.top - 2 || r.bottom > frame.bottom + 2)
+      bad.push(`figure ${n}: ${a} is cut off`);
     texts.slice(i + 1).forEach(([b, q]) => {
-      const x = Math.min(r.right, q.right) - Math.max(r.left, q.left), y = Math.min(r.bottom, q.bottom) - Math.max(r.top, q.top);
+      const x = Math.min(r.right, q.right) - Math.max(r.left, q.left);
+      const y = Math.min(r.bottom, q.bottom) - Math.max(r.top, q.top);
       if (x > 2 && y > 3) bad.push(`figure ${n}: ${a} lies over ${b}`);
     });
   });
@@ -56,7 +60,8 @@ def made(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["report.txt", "report.csv"])
 def test_as_expected(made, name):
-    """tests/bench/expected.*: after a change that is meant, copy the new ones there and read them."""
+    """tests/bench/expected.*: after a change that is meant, copy the new
+    ones there and read them."""
     expected = (HERE / name.replace("report", "expected")).read_text(encoding="utf-8")
     assert (made / name).read_text(encoding="utf-8") == expected
 
@@ -66,11 +71,15 @@ def test_figures_from_the_raw_lines(made):
     rounds = {}
     for line in (HERE / "raw.txt").read_text(encoding="utf-8").splitlines():
         d = dict(zip(line.split()[2::2], line.split()[3::2]))
-        if line.startswith("bench array") and d["part"] == "headline" and d["mib"] == "1" and d["backend"] in ("none", "epml"):
-            rounds.setdefault(d["backend"], []).append((int(d["ticks"]) - int(d["own"])) / int(d["work"]))
+        if (line.startswith("bench array") and d["part"] == "headline" and d["mib"] == "1"
+                and d["backend"] in ("none", "epml")):
+            cost = (int(d["ticks"]) - int(d["own"])) / int(d["work"])
+            rounds.setdefault(d["backend"], []).append(cost)
     epml = rounds["epml"][0] / ((rounds["none"][0] + rounds["none"][1]) / 2) - 1
     with open(made / "report.csv", newline="", encoding="utf-8") as f:
-        row = next(r for r in csv.DictReader(f) if (r["section"], r["tracker"], r["MiB"], r["metric"]) == ("headline", "epml", "1", "slow-down"))
+        row = next(r for r in csv.DictReader(f)
+                   if r["section"] == "headline" and r["tracker"] == "epml" and r["MiB"] == "1"
+                   and r["metric"] == "slow-down")
     assert float(row["median"]) == pytest.approx(100 * epml, rel=1e-3)
     assert row["substrate"] == "emulated"
 
@@ -84,9 +93,11 @@ def test_page_stands_alone(made):
         check_axes(figure)
 
 
-# of the recorded input: slow-down by size; rounds' ends by share, by memory; intervals, vCPUs, guests, processes; programs; single costs
+# of the recorded input: slow-down by size; rounds' ends by share, by memory; intervals, vCPUs,
+# guests, processes; programs; single costs
 FIGURES = 9
-UNIT = re.compile(r"(, (MiB|%|million cycles|ms)|^(ms|vCPUs|guests|processes|MiB)|points of slow-down)$")
+UNIT = re.compile(r"(, (MiB|%|million cycles|ms)|^(ms|vCPUs|guests|processes|MiB)"
+                  r"|points of slow-down)$")
 
 
 def check_axes(figure):
@@ -97,9 +108,11 @@ def check_axes(figure):
         number = re.search(r"matplotlib\.axis_(\d+)$", axis.get("id", ""))
         if not number:
             continue
-        texts = ["".join(t.itertext()).strip() for t in axis.iter("{http://www.w3.org/2000/svg}text")]
+        texts = ["".join(t.itertext()).strip()
+                 for t in axis.iter("{http://www.w3.org/2000/svg}text")]
         words = [t for t in texts if not re.fullmatch(r"[-+−0-9.,×^{}$\\a-z]*[0-9][^a-zA-Z]*", t)]
-        units["x" if int(number[1]) % 2 else "y"].append((any(UNIT.search(w) for w in words), len(words)))
+        units["x" if int(number[1]) % 2 else "y"].append((any(UNIT.search(w) for w in words),
+                                                          len(words)))
     assert units["x"] and all(unit for unit, _ in units["x"]), units
     # a name for each bar, or a unit
     assert units["y"][0][0] or units["y"][0][1] > 1, units
@@ -108,9 +121,12 @@ def check_axes(figure):
 def look(page, tmp_path):
     """What a browser finds wrong with the page, and how many figures it was told of."""
     figures = page.count("<figure>")
-    (tmp_path / "look.html").write_text(page.replace("</body>", f"<script>{LOOK.replace('FIGURES', str(figures))}</script></body>"), encoding="utf-8")
-    r = subprocess.run(["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-                        f"--window-size={WIDTH},900", "--dump-dom", f"file://{tmp_path / 'look.html'}"],
+    script = LOOK.replace("FIGURES", str(figures))
+    page = page.replace("</body>", f"<script>{script}</script></body>")
+    (tmp_path / "look.html").write_text(page, encoding="utf-8")
+    r = subprocess.run(["chromium", "--headless", "--no-sandbox", "--disable-gpu",
+                        f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={WIDTH},900",
+                        "--dump-dom", f"file://{tmp_path / 'look.html'}"],
                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=180)
     assert r.returncode == 0, r.stderr[-1000:]
     found = re.search(r'<pre id="found">(.*?)</pre>', r.stdout, re.S)
@@ -128,14 +144,17 @@ def test_the_look_bites(made, tmp_path):
     """One text is put over another, and a table made too wide."""
     page = (made / "report.html").read_text(encoding="utf-8")
     texts = [m.group(0) for m in re.finditer(r"<text [^>]*>", page)]
-    page = page.replace(texts[4], texts[3], 1).replace("<table>", '<table style="width: 1400px">', 1)
+    page = page.replace(texts[4], texts[3], 1)
+    page = page.replace("<table>", '<table style="width: 1400px">', 1)
     bad = " ".join(look(page, tmp_path)["bad"])
     assert "lies over" in bad
     assert "a table reaches" in bad
 
 
-@pytest.mark.parametrize("text,why", [(None, "No such file"), ("", "no measurements"), ("bench\n", "line 1: not a line of the bench"),
-                                      ("bench array backend\n", "line 1"), ("bench array backend epml\n", "line 1: no part"),
+@pytest.mark.parametrize("text,why", [(None, "No such file"), ("", "no measurements"),
+                                      ("bench\n", "line 1: not a line of the bench"),
+                                      ("bench array backend\n", "line 1"),
+                                      ("bench array backend epml\n", "line 1: no part"),
                                       ("\udcff\n", "utf-8")])
 def test_a_bad_input(tmp_path, text, why):
     if text is not None:
@@ -151,10 +170,15 @@ def good():
 
 
 @pytest.mark.parametrize("change,why", [
-    ((r"# mode \w+", "# nothing"), "no line '# mode'"), ((r" mib \d+ ", " mib big "), "line 2: no number mib"), ((r" ticks \d+ ", " "), "line 2: no number ticks"),
-    ((r" ticks \d+ ", " ticks 0 "), "line 2: nothing took any time"), ((r" ticks \d+ ", " ticks ² "), "line 2: no number ticks"),
-    ((" substrate emulated ", " substrate dreamt "), "line 2: dreamt is no substrate"), ((r" collect \d+ ", " "), "no number collect"),
-    (("$", "\n# table vmexit\n"), "line 3: not NAME CYCLES"), (("$", "\n# table vmexit x\n"), "line 3: not NAME CYCLES")])
+    ((r"# mode \w+", "# nothing"), "no line '# mode'"),
+    ((r" mib \d+ ", " mib big "), "line 2: no number mib"),
+    ((r" ticks \d+ ", " "), "line 2: no number ticks"),
+    ((r" ticks \d+ ", " ticks 0 "), "line 2: nothing took any time"),
+    ((r" ticks \d+ ", " ticks ² "), "line 2: no number ticks"),
+    ((" substrate emulated ", " substrate dreamt "), "line 2: dreamt is no substrate"),
+    ((r" collect \d+ ", " "), "no number collect"),
+    (("$", "\n# table vmexit\n"), "line 3: not NAME CYCLES"),
+    (("$", "\n# table vmexit x\n"), "line 3: not NAME CYCLES")])
 def test_a_damaged_input(tmp_path, change, why):
     text = f"# mode emulated\n{good()}"
     damaged = re.sub(*change, text, count=1) if change[0] != "$" else text + change[1]
@@ -169,10 +193,12 @@ def test_a_damaged_input(tmp_path, change, why):
 
 def test_rounds_without_a_comparison(tmp_path):
     """They are not quietly left out."""
-    (tmp_path / "raw.txt").write_text(f"# mode emulated\n{good().replace('backend none', 'backend epml')}\n", encoding="utf-8")
+    alone = good().replace("backend none", "backend epml")
+    (tmp_path / "raw.txt").write_text(f"# mode emulated\n{alone}\n", encoding="utf-8")
     r = subprocess.run([REPORT, tmp_path], stderr=subprocess.PIPE, text=True, timeout=60)
     assert r.returncode == 0, r.stderr
-    assert "no rounds without a tracker beside it" in (tmp_path / "report.txt").read_text(encoding="utf-8")
+    text = (tmp_path / "report.txt").read_text(encoding="utf-8")
+    assert "no rounds without a tracker beside it" in text
 
 
 def test_no_place(tmp_path):

@@ -29,7 +29,8 @@ def test_quick(quick):
 def test_quick_misses_nothing(quick):
     out, _ = quick
     seen = [d for part in ("headline", "share") for d in lines(out, part)]
-    assert {d["backend"] for d in seen} == {"none", "epml", "spml", "pagemap-scan", "soft-dirty", "uffd-wp", "mprotect"}
+    assert {d["backend"] for d in seen} == {"none", "epml", "spml", "pagemap-scan", "soft-dirty",
+                                            "uffd-wp", "mprotect"}
     for d in seen:
         assert d["missed"] == 0, d
         # here a round is exactly what was written

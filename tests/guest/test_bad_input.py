@@ -27,7 +27,8 @@ def test_no_such_pid(vm, backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_process_of_another_user(vm, backend):
     """An unprivileged user may not look into root's processes, by no backend."""
-    r = vm.sh(f"{CHANGERS} store >/dev/null & exec su user -s /bin/sh -c 'ooh verify -b {backend} -n 1 -p $0' $!")
+    r = vm.sh(f"{CHANGERS} store >/dev/null & exec su user -s /bin/sh -c 'ooh verify -b {backend} "
+              "-n 1 -p $0' $!")
     assert r.returncode == 3, r.stdout + r.stderr
     assert "permi" in r.stderr.lower()
 
@@ -46,7 +47,8 @@ def test_the_process_exits_in_mid_round(vm, backend):
 def test_the_tracker_is_killed_in_mid_round(module, log):
     """Whatever its owner does: the module lets go, and can be taken out."""
     vm = module()
-    r = vm.sh(f"{CHANGERS} map >/dev/null & p=$!; ooh record -b {log} -i 20 -p $p >/dev/null & o=$!; sleep 1; "
+    r = vm.sh(f"{CHANGERS} map >/dev/null & p=$!; ooh record -b {log} -i 20 -p $p >/dev/null & "
+              "o=$!; sleep 1; "
               "kill -9 $o; wait $o; kill -0 $p && kill -9 $p; sleep 0.2; rmmod ooh")
     assert r.returncode == 0, r.stderr
 

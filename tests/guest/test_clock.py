@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The clock that charges for events is off where it was not asked for (tests/testbed/test_costs.py: where it was)."""
+"""The clock that charges for events is off where it was not asked for
+(tests/testbed/test_costs.py: where it was)."""
 
 from bench import raw
 

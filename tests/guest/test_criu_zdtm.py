@@ -13,14 +13,17 @@ from conftest import LOGS, LONG, TOP
 
 BUILD = Path(os.environ.get("OOH_BUILD", TOP / "build"))
 ARCHIVE = BUILD / "zdtm.tar"
-# not maps04: it wants more memory than the guest has (CRIU's own CI leaves it out of --pre and --snaps, too)
+# not maps04: it wants more memory than the guest has (CRIU's own CI leaves it out
+# of --pre and --snaps, too)
 FEW = ["transition/maps007"]
 # those of memory first
-ALL = FEW + ["transition/maps008", "static/mem-touch", "static/cow00", "static/cow01", "transition/shmem", "transition/pid_reuse",
-             "transition/fork"] + [
-    "static/" + t for t in ("maps00", "maps01", "maps02", "maps03", "maps05", "maps06", "maps09", "maps10", "maps11", "maps12",
-                            "maps_file_prot", "mprotect00", "shm", "shm-mp", "memfd00", "memfd01", "vdso01", "pthread00", "env00",
-                            "session00", "zombie00", "busyloop00", "caps00", "sleeping00", "pstree")] + [
+ALL = FEW + ["transition/maps008", "static/mem-touch", "static/cow00", "static/cow01",
+             "transition/shmem", "transition/pid_reuse", "transition/fork"] + [
+    "static/" + t for t in ("maps00", "maps01", "maps02", "maps03", "maps05", "maps06", "maps09",
+                            "maps10", "maps11", "maps12", "maps_file_prot", "mprotect00", "shm",
+                            "shm-mp", "memfd00", "memfd01", "vdso01", "pthread00", "env00",
+                            "session00", "zombie00", "busyloop00", "caps00", "sleeping00",
+                            "pstree")] + [
     "transition/" + t for t in ("fork2", "file_read", "ipc", "stack", "thread-bomb", "lazy-thp")]
 verdicts_by_log = []
 
@@ -56,8 +59,8 @@ def test_a_few(vm):
 
 @LONG
 def test_the_hooks_by_the_plugin_of_criu_itself(vm):
-    """Its test plugin answers by soft-dirty bits: the hooks hold for others than ours. (For a short while:
-    the next test, which has it, too.)"""
+    """Its test plugin answers by soft-dirty bits: the hooks hold for others than ours. (For a short
+    while: the next test, which has it, too.)"""
     verdict = zdtm(vm, "mem_track_test", ["--pre", "2"], "transition/maps007")
     assert by_the_plugin(verdict), verdict
 
@@ -66,10 +69,14 @@ def test_the_hooks_by_the_plugin_of_criu_itself(vm):
 def test_a_mapping_that_criu_merges(vm, plugins):
     """One of its pages is new, and no soft-dirty bit tells."""
     unpack(vm)
-    out = vm.good(f"export CRIU_LIBS_DIR={plugins}; setsid /usr/lib/ooh/tests/merged </dev/null >/dev/null 2>&1 & p=$!; sleep 0.5; mkdir -p /none 1 2;"
+    out = vm.good(f"export CRIU_LIBS_DIR={plugins}; "
+                  "setsid /usr/lib/ooh/tests/merged </dev/null >/dev/null 2>&1 & p=$!; sleep 0.5; "
+                  "mkdir -p /none 1 2;"
                   "set -e; criu pre-dump -t $p -D 1 --track-mem; kill -USR1 $p; sleep 0.5;"
-                  "criu dump -t $p -D 2 --prev-images-dir ../1 --track-mem -v4 -o log; criu restore -d -D 2; kill -USR2 $p;"
-                  "for i in 1 2 3 4 5; do [ -s verdict ] || sleep 0.5; done; cat verdict; sed -n '/are dirty/p; /has written to/p' 2/log")
+                  "criu dump -t $p -D 2 --prev-images-dir ../1 --track-mem -v4 -o log; "
+                  "criu restore -d -D 2; kill -USR2 $p;"
+                  "for i in 1 2 3 4 5; do [ -s verdict ] || sleep 0.5; done; cat verdict; "
+                  "sed -n '/are dirty/p; /has written to/p' 2/log")
     verdict, told = out[:3], out[3:]
     assert verdict == "new"
     assert bool(told) == (plugins != "/none")
@@ -89,7 +96,8 @@ def test_as_stock(vm, test):
 
 @LONG
 @pytest.mark.timeout(3 * 3600)
-@pytest.mark.parametrize("options, flavour", [(["--pre", "3"], "ns"), (["--pre", "3"], "uns"), (["--pre", "3", "--rpc"], "h")])
+@pytest.mark.parametrize("options, flavour", [(["--pre", "3"], "ns"), (["--pre", "3"], "uns"),
+                                              (["--pre", "3", "--rpc"], "h")])
 def test_in_namespaces_and_by_rpc_as_stock(vm, options, flavour):
     """A container's way: namespaces, also of users, and criu as a service instead of a command."""
     for test in FEW + ["static/mem-touch"]:

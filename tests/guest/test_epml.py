@@ -27,7 +27,8 @@ def test_exits_of_a_round(module, log, arguments, module_parameters):
 
 def test_a_full_log_and_a_spoilt_one(module):
     vm = module()
-    r = vm.sh(f"insmod {TESTS}/burst.ko && OOH_TESTED=epml {TESTS}/burst; s=$?; rmmod burst; exit $s")
+    r = vm.sh(f"insmod {TESTS}/burst.ko && OOH_TESTED=epml {TESTS}/burst; s=$?; rmmod burst; "
+              "exit $s")
     print(r.stdout)
     assert r.returncode == 0, r.stdout + r.stderr
     assert r.stdout.count("ok:") > 30
@@ -44,13 +45,16 @@ def test_armed_by_hypercall(module, way):
 
 @pytest.mark.parametrize("first, second", [("epml", "spml"), ("spml", "epml")])
 def test_one_mechanism_at_a_time(module, first, second):
-    """The first tracker decides; who wants the other is told, who does not care gets what there is."""
+    """The first tracker decides; who wants the other is told, who does not
+    care gets what there is."""
     vm = module()
-    r = vm.sh(f"{CHANGERS} store >/dev/null & p=$!; ooh record -b {first} -i 20 -p $p >/dev/null & o=$!; sleep 0.5; "
+    r = vm.sh(f"{CHANGERS} store >/dev/null & p=$!; ooh record -b {first} -i 20 -p $p >/dev/null & "
+              "o=$!; sleep 0.5; "
               f"ooh record -b {second} -n 2 -i 20 -p $p; echo $?; "
               f"ooh record -b {first} -n 2 -i 20 -p $p >/dev/null; echo $?; "
               f"ooh record --json -n 1 -i 20 -p $p | grep -o 'backend\": \"....'; "
-              f"kill $o; wait $o; ooh record -b {second} -n 2 -i 20 -p $p >/dev/null; echo $?; kill $p")
+              f"kill $o; wait $o; ooh record -b {second} -n 2 -i 20 -p $p >/dev/null; echo $?; "
+              "kill $p")
     assert r.stdout.split() == ["3", "0", 'backend":', f'"{first}', "0"], r.stdout
     assert "one at a time" in r.stderr
 
@@ -64,7 +68,8 @@ def test_creation(vm, settings, words):
     lines = " ".join(f"'{s}'" for s in ["name=\"other\"", "memory=128", *settings.split()])
     r = vm.dom0("grep -v '^name\\|^memory\\|^ramdisk\\|^.pml' /guest/xl.cfg >/tmp/other.cfg; "
                 f"printf '%s\\n' {lines} >>/tmp/other.cfg; "
-                "xl create -p /tmp/other.cfg; s=$?; xl destroy other 2>/dev/null; exit $s", timeout=120)
+                "xl create -p /tmp/other.cfg; s=$?; xl destroy other 2>/dev/null; exit $s",
+                timeout=120)
     if words is None:
         assert r.returncode == 0, r.stderr
     else:

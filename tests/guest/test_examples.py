@@ -26,7 +26,8 @@ def test_self(vm):
 
 def test_loop(vm):
     """The log wakes it for a process that writes much, the clock for one that does not."""
-    out = vm.good(f"{GREEDY} 2>/dev/null & p=$!; sleep 0.2; (sleep 3; kill $p) & {DIR}/loop $p 1000")
+    out = vm.good(f"{GREEDY} 2>/dev/null & p=$!; sleep 0.2; (sleep 3; kill $p) & "
+                  f"{DIR}/loop $p 1000")
     assert "by the log and the clock" in out and out.count("because of the log") >= 2
     assert out.strip().endswith("ended")
     out = vm.good(f"sleep 4.5 & {DIR}/loop $! 1000")

@@ -22,8 +22,10 @@ def test_memory_of_a_destroyed_domain(vm):
             seen.append(free_pages(vm))
             assert vm.dom0("xl create /guest/xl.cfg").returncode == 0
             # the new guest has nothing yet
-            r = vm.sh(f"cp -a usr / && insmod usr/lib/ooh/ooh.ko && for w in map huge; do {CHANGERS} $w >/dev/null & "
-                      f"ooh record -b {log} -i 20 -p $! >/dev/null & done; sleep 1; cat /sys/module/ooh/refcnt",
+            r = vm.sh("cp -a usr / && insmod usr/lib/ooh/ooh.ko && for w in map huge; "
+                      f"do {CHANGERS} $w >/dev/null & "
+                      f"ooh record -b {log} -i 20 -p $! >/dev/null & done; sleep 1; "
+                      "cat /sys/module/ooh/refcnt",
                       into=[Path(os.environ["OOH_BUILD"]) / "guest/usr"])
             assert r.returncode == 0 and int(r.stdout) >= 2, r.stdout + r.stderr
             destroyed(vm)
@@ -46,7 +48,8 @@ i=0; while [ $i -lt {{times}} ]; do i=$((i + 1))
     rmmod ooh; insmod usr/lib/ooh/ooh.ko epml_vmfunc=many; insmod usr/lib/ooh/ooh.ko
 done 2>/dev/null
 sleep 1; sync; echo 3 >/proc/sys/vm/drop_caches; sleep 1; rmmod ooh
-pgrep -c 'ooh$'; awk '/MemFree|SUnreclaim|VmallocUsed/ {{{{ print $2 }}}}' /proc/meminfo; insmod usr/lib/ooh/ooh.ko
+pgrep -c 'ooh$'; awk '/MemFree|SUnreclaim|VmallocUsed/ {{{{ print $2 }}}}' /proc/meminfo
+insmod usr/lib/ooh/ooh.ko
 """
 
 
@@ -56,7 +59,8 @@ def test_memory_after_misuse(module):
     software = [Path(os.environ["OOH_BUILD"]) / "guest/usr"]
 
     def misuse(times):
-        left, *memory = map(int, vm.sh(MISUSE.format(times=times), into=software, timeout=600).stdout.split())
+        left, *memory = map(int, vm.sh(MISUSE.format(times=times), into=software,
+                                       timeout=600).stdout.split())
         assert left == 0, "a tracker is left"
         return memory
 
@@ -64,7 +68,8 @@ def test_memory_after_misuse(module):
     xen, before = free_pages(vm), misuse(2)
     times = 20
     after = misuse(times)
-    print(f"KiB free, slab, vmalloc in the guest: {before}, {after}; pages in Xen: {xen}, {free_pages(vm)}")
+    print(f"KiB free, slab, vmalloc in the guest: {before}, {after}; "
+          f"pages in Xen: {xen}, {free_pages(vm)}")
     # the guest's own coming and going is about 4 MiB
     assert before[0] - after[0] < times * 1024
     # what a tracker allocates is far more than 16 KiB
@@ -74,7 +79,8 @@ def test_memory_after_misuse(module):
 
 @pytest.mark.parametrize("log", LOGS)
 def test_the_kernel_goes_down(vm, log):
-    """As for a reboot, so for another kernel (kexec), which would have the memory of status and logs."""
+    """As for a reboot, so for another kernel (kexec), which would have the
+    memory of status and logs."""
     vm.down()
     vm.up()
     try:
@@ -86,6 +92,7 @@ def test_the_kernel_goes_down(vm, log):
             if "ooh: the kernel goes down" in text:
                 break
             time.sleep(1)
-        assert "ooh: the kernel goes down" in text and "did not let go" not in text and "did not stop" not in text
+        assert "ooh: the kernel goes down" in text
+        assert "did not let go" not in text and "did not stop" not in text
     finally:
         vm.down()

@@ -87,7 +87,8 @@ def test_log_dirty_and_vram_each_see_a_write(frame, config):
     assert f.clean()
 
 
-@pytest.mark.parametrize("config, mended", [("default", True), ("nospml", True), ("plainxen", False)])
+@pytest.mark.parametrize("config, mended", [("default", True), ("nospml", True),
+                                            ("plainxen", False)])
 def test_vram_tracking_goes_on_after_log_dirty(frame, config, mended):
     """Xen turned PML off at the end of log-dirty mode although VRAM was still tracked by it."""
     f = frame(config)
@@ -108,7 +109,8 @@ def test_pml_ends_with_vram_tracking(frame, config, mended):
 
     def pml():
         # bit 17 of the secondary controls, by Xen's dump of the domain's VMCS
-        r = f.m.dom0(f"xl dmesg -c >/dev/null; xl debug-keys v; xl dmesg | sed -n '/>>> Domain {f.domid} /,/>>> Domain [^{f.domid}]/p'")
+        r = f.m.dom0("xl dmesg -c >/dev/null; xl debug-keys v; "
+                     f"xl dmesg | sed -n '/>>> Domain {f.domid} /,/>>> Domain [^{f.domid}]/p'")
         return int(re.search(r"SecondaryExec=([0-9a-f]+)", r.stdout)[1], 16) >> 17 & 1
 
     assert not pml()
@@ -128,7 +130,8 @@ def test_pml_ends_with_vram_tracking(frame, config, mended):
     assert pml() != mended
 
 
-@pytest.mark.parametrize("config, mended", [("default", True), ("nospml", True), ("plainxen", False)])
+@pytest.mark.parametrize("config, mended", [("default", True), ("nospml", True),
+                                            ("plainxen", False)])
 def test_a_range_of_one_page(frame, config, mended):
     """Xen passed over a range of one frame: it did not become log-dirty, and so counted as
     written before anybody wrote to it."""
@@ -148,7 +151,8 @@ def test_a_range_of_one_page(frame, config, mended):
 def test_access_permissions_are_kept(frame, config, kept):
     """Xen gave a frame its default permissions back when it was found in a PML buffer."""
     f = frame(config)
-    f.m.good("setsid sh -c 'for i in $(seq 400); do pkill -USR1 onepage; sleep 0.05; done' </dev/null >/dev/null 2>&1 & sleep 0.5")
+    f.m.good("setsid sh -c 'for i in $(seq 400); do pkill -USR1 onepage; sleep 0.05; "
+             "done' </dev/null >/dev/null 2>&1 & sleep 0.5")
     r = f.m.dom0(f"/tmp/tools/logdirty {f.domid} access {f.pfn}")
     assert r.returncode == 0, r.stderr
     assert r.stdout.strip() == ("kept" if kept else "lost")
@@ -157,14 +161,17 @@ def test_access_permissions_are_kept(frame, config, kept):
 @pytest.mark.parametrize("mode", [long("vram"), long("log-dirty"), "both"])
 @pytest.mark.parametrize("log", LOGS)
 def test_a_tracker_misses_nothing_beside_the_host(frame, vm, log, mode):
-    """The host turns its modes on and off and cleans, all the time that a guest's process is verified."""
+    """The host turns its modes on and off and cleans, all the time that a
+    guest's process is verified."""
     f = frame("default")
     script = {"vram": "L vram {0} 16; sleep 0.1; L vram {0} 16; sleep 0.1; L vram 0 0",
               "log-dirty": "L on; for j in 1 2 3; do L clean; sleep 0.1; done; L off",
-              "both": "L vram {0} 16; L on; L clean; sleep 0.1; L vram {0} 16; L clean; L off; sleep 0.1; L vram 0 0"}
+              "both": "L vram {0} 16; L on; L clean; sleep 0.1; L vram {0} 16; L clean; L off; "
+                      "sleep 0.1; L vram 0 0"}
     body = script[mode].format(f.first)
     with vm.dom0_meanwhile(
-            f"L() {{ /tmp/tools/logdirty {f.domid} $* >/dev/null; }}; rm -f /tmp/stop; exec 3<&0; n=0; "
+            f"L() {{ /tmp/tools/logdirty {f.domid} $* >/dev/null; }}; rm -f /tmp/stop; exec 3<&0; "
+            "n=0; "
             "(cat <&3 >/dev/null; touch /tmp/stop) & "
             f"while [ ! -e /tmp/stop ]; do {body}; n=$((n + 1)); done; echo $n") as times:
         for way in ("threads", "map"):

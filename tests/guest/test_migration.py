@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The log serves the host and the guest at once: a guest is migrated live (within the
-machine), or saved and restored, while a process in it writes and is tracked. All of
-its memory arrives, the tracker misses nothing, and says that its log was lost. A move takes a minute or two: make check does each with one log, and each of
-the logs has its turn; make check-long does each with both."""
+"""The log serves the host and the guest at once: a guest is migrated live (within the machine), or
+saved and restored, while a process in it writes and is tracked. All of its memory arrives, the
+tracker misses nothing, and says that its log was lost. A move takes a minute or two: make check
+does each with one log, and each of the logs has its turn; make check-long does each with both."""
 
 import re
 
@@ -31,7 +31,8 @@ class Tracked:
         self.m, self.ways = m, ways
         # one command line to the guest at a time: the end is told by time, not by a file
         script = "".join(
-            f"setsid ooh verify --json -b {log} -n 100000 -i 100 -- {TESTS}/changers {w} >/tmp/{w}.json 2>/tmp/{w}.err & echo $! >/tmp/{w}.pid; "
+            f"setsid ooh verify --json -b {log} -n 100000 -i 100 -- {TESTS}/changers {w} "
+            f">/tmp/{w}.json 2>/tmp/{w}.err & echo $! >/tmp/{w}.pid; "
             for w in ways)
         m.sh("pkill -x ooh; rm -f /tmp/*.pid")
         m.good(f"({script}) </dev/null >/dev/null 2>&1; sleep 3; kill -0 $(cat /tmp/*.pid)")
@@ -41,7 +42,8 @@ class Tracked:
         self.m.good("sleep 3; kill -TERM $(cat /tmp/*.pid)")
         docs = []
         for w in self.ways:
-            self.m.good(f"for i in $(seq 300); do kill -0 $(cat /tmp/{w}.pid) 2>/dev/null || exit 0; sleep 0.2; done; exit 1")
+            self.m.good(f"for i in $(seq 300); do kill -0 $(cat /tmp/{w}.pid) 2>/dev/null || "
+                        "exit 0; sleep 0.2; done; exit 1")
             text = self.m.good(f"cat /tmp/{w}.json; cat /tmp/{w}.err >&2")
             docs.append(oohjson.verified(text))
         return docs
@@ -77,7 +79,8 @@ def test_live_migration(pair, log):
 
 def save_and_restore(pair):
     r = pair.dom0("mkdir -p /tmp/room && mount -t tmpfs -o size=500m room /tmp/room && "
-                  "xl save guest /tmp/room/saved && xl restore /tmp/room/saved; s=$?; umount /tmp/room; exit $s",
+                  "xl save guest /tmp/room/saved && xl restore /tmp/room/saved; s=$?; "
+                  "umount /tmp/room; exit $s",
                   timeout=900)
     assert r.returncode == 0, r.stdout + r.stderr
 
@@ -94,7 +97,8 @@ def test_save_and_restore(pair, log):
 @pytest.mark.parametrize("log", ["spml", long("epml")])
 @pytest.mark.timeout(3000)
 def test_restored_without_a_tracker(pair, log):
-    """Xen's bitmap stayed behind, and nobody was there to notice: the next tracker has Xen start again."""
+    """Xen's bitmap stayed behind, and nobody was there to notice: the next
+    tracker has Xen start again."""
     pair.sh("pkill -x ooh; pkill -x changers; sleep 1")
     save_and_restore(pair)
     doc = judge.sound(pair.sh(f"ooh verify --json -b {log} -n 5 -i 100 -- {TESTS}/changers store"))
@@ -105,9 +109,11 @@ def test_restored_without_a_tracker(pair, log):
 def test_who_waits_is_told(pair):
     """A tracker that waits in poll(2), without a limit, for more than ever comes hears of it."""
     pair.sh("pkill -x ooh; pkill -x changers; sleep 1")
-    pair.good(f"OOH_TESTED=spml setsid {TESTS}/waiting 600 </dev/null >/tmp/waiting 2>&1 & sleep 2; grep waits /tmp/waiting")
+    pair.good(f"OOH_TESTED=spml setsid {TESTS}/waiting 600 </dev/null >/tmp/waiting 2>&1 & "
+              "sleep 2; grep waits /tmp/waiting")
     save_and_restore(pair)
-    pair.good("for i in $(seq 100); do pgrep -x waiting >/dev/null || break; sleep 0.2; done; cat /tmp/waiting; "
+    pair.good("for i in $(seq 100); do pgrep -x waiting >/dev/null || break; sleep 0.2; done; "
+              "cat /tmp/waiting; "
               "[ $(grep -c ok: /tmp/waiting) = 4 ] && ! grep FAIL /tmp/waiting")
 
 

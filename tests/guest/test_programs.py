@@ -9,8 +9,9 @@ from conftest import LOGS, LONG
 
 HERE = Path(__file__).parent
 # programs with a test of their own
-ELSEWHERE = {"burst", "criu_tip", "faultfd", "mapcost", "memsum", "merged", "migrating", "mirror", "onepage",
-             "plugged", "read_by_device", "refused", "roomy", "rpcdump", "steady", "uffd_away", "views", "waiting", "writer"}
+ELSEWHERE = {"burst", "criu_tip", "faultfd", "mapcost", "memsum", "merged", "migrating", "mirror",
+             "onepage", "plugged", "read_by_device", "refused", "roomy", "rpcdump", "steady",
+             "uffd_away", "views", "waiting", "writer"}
 # they go through the backends themselves
 ALL_AT_ONCE = {"backends", "closed", "exec_same", "leader", "self"}
 # they need a disk: tests/hard/prepare
@@ -31,7 +32,8 @@ def result(request, module, vm):
 
 
 @pytest.mark.parametrize("result", [p for p in PROGRAMS if p in ALL_AT_ONCE] +
-                         [f"{p} {log}" for p in PROGRAMS if p not in ALL_AT_ONCE for log in LOGS], indirect=True)
+                         [f"{p} {log}" for p in PROGRAMS if p not in ALL_AT_ONCE for log in LOGS],
+                         indirect=True)
 def test_program(result):
     if result.returncode == 77:
         pytest.skip(result.stdout.strip())
@@ -82,20 +84,23 @@ def test_tracepoints(module, vm, log):
     ooh_lost does when a log was."""
     trace = "/sys/kernel/tracing"
     out = vm.good(
-        f"echo 1 >{trace}/events/ooh/enable; echo >{trace}/trace; OOH_TESTED={log} /usr/lib/ooh/tests/store >/dev/null;"
+        f"echo 1 >{trace}/events/ooh/enable; echo >{trace}/trace; "
+        f"OOH_TESTED={log} /usr/lib/ooh/tests/store >/dev/null;"
         f"cat {trace}/trace; echo 0 >{trace}/events/ooh/enable"
     )
     for event in ("ooh_arm:", "ooh_drain:", "ooh_collect:"):
         assert event in out
     assert "ooh_lost:" not in out
     # linear addresses of the process and frames; of page walks, too
-    assert bool(re.search(r"ooh_record: gva=0x7f\w+000 gpa=0x\w+000 user\b", out)) == (log == "epml")
+    assert bool(re.search(r"ooh_record: gva=0x7f\w+000 gpa=0x\w+000 user\b",
+                          out)) == (log == "epml")
     assert bool(re.search(r"ooh_record: .* walk\b", out)) == (log == "epml")
     if log == "epml":
         return
     module("inject=lost")
     out = vm.good(
-        f"echo 1 >{trace}/events/ooh/enable; echo >{trace}/trace; OOH_TESTED=spml /usr/lib/ooh/tests/writer 2000 2 >/dev/null;"
+        f"echo 1 >{trace}/events/ooh/enable; echo >{trace}/trace; "
+        "OOH_TESTED=spml /usr/lib/ooh/tests/writer 2000 2 >/dev/null;"
         f"cat {trace}/trace; echo 0 >{trace}/events/ooh/enable"
     )
     assert "ooh_lost: reason=0x1" in out

@@ -13,8 +13,10 @@ REFUSED = DOM0 / "refused"
 def create(m, spml, setting=""):
     """A domain like the guest, created and taken away again"""
     return m.dom0("grep -v '^name\\|^memory\\|^ramdisk\\|^spml' /guest/xl.cfg >/tmp/other.cfg; "
-                  f"printf '%s\\n' 'name=\"other\"' memory=128 spml={spml} '{setting}' >>/tmp/other.cfg; "
-                  "xl create -p /tmp/other.cfg; s=$?; xl destroy other 2>/dev/null; exit $s", timeout=120)
+                  f"printf '%s\\n' 'name=\"other\"' memory=128 spml={spml} '{setting}' "
+                  ">>/tmp/other.cfg; "
+                  "xl create -p /tmp/other.cfg; s=$?; xl destroy other 2>/dev/null; exit $s",
+                  timeout=120)
 
 
 @pytest.mark.parametrize("setting, words", [
@@ -50,7 +52,8 @@ def test_where_it_is_available(machines):
 
 @pytest.mark.parametrize("way", ["threads", "map"])
 def test_without_vpids(machines, way):
-    """Nothing is refused for it: Xen flushes what arming relies on there, too (test_xen_defects.py)."""
+    """Nothing is refused for it: Xen flushes what arming relies on there, too
+    (test_xen_defects.py)."""
     m = machines("novpid")
     judge.sound(m.exec("ooh", "verify", "--json", "-b", "spml", "-n", "10", "-i", "50", "--",
                        "/usr/lib/ooh/tests/changers", way, timeout=600))
@@ -65,7 +68,8 @@ def test_a_running_domain(machines):
     # without an IOMMU, for any domain
     assert answers.pop("device") != "granted"
     # ENOSYS: not built in, as in the distribution's Xen; EEXIST: fixed at creation
-    assert answers == {"altp2m": "EEXIST", "access": "EXDEV", "access-multi": "EXDEV", "sharing": "ENOSYS",
+    assert answers == {"altp2m": "EEXIST", "access": "EXDEV", "access-multi": "EXDEV",
+                       "sharing": "ENOSYS",
                        "paging": "ENOSYS", "pod": "refused"}
     # and it goes on
     assert m.good("echo works") == "works\n"

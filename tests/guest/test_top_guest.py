@@ -36,7 +36,8 @@ def test_what_is_written_and_where(vm, backend):
 def test_a_lost_log_is_told(module):
     vm = module("inject=lost")
     text = vm.good(f"ooh top --batch -b spml -n 5 -i 100 -- {GREEDY} 2>/dev/null")
-    told = re.findall(r"everything dirty: (\d) of 5 rounds, last at \d\d:\d\d:\d\d \(round (\d)\): (.*)", text)
+    told = re.findall(r"everything dirty: (\d) of 5 rounds, last at \d\d:\d\d:\d\d \(round (\d)\): "
+                      r"(.*)", text)
     assert told and told[0][2] == "the guest was restored or migrated"
     vm = module()
     text = vm.good(f"ooh top --batch -b spml -n 3 -i 100 -- {GREEDY} 2>/dev/null")
@@ -65,15 +66,17 @@ def test_a_terminal(vm, tmp_path):
             time.sleep(0.1)
         raise AssertionError("\n".join(now))
 
-    shell = f"TERM=screen {VM} shell --config {vm.config} -- ooh top -b spml -i 300 -- {GREEDY}; echo $? >{status}; sleep 60"
+    shell = (f"TERM=screen {VM} shell --config {vm.config} -- ooh top -b spml -i 300 -- {GREEDY}; "
+             f"echo $? >{status}; sleep 60")
     subprocess.run([*tmux, "new-session", "-d", "-x", "90", "-y", "20", shell], check=True)
     try:
-        now = wait(lambda s: any("100.0% ##########" in l for l in s))
+        now = wait(lambda s: any("100.0% ##########" in line for line in s))
         assert now[0].startswith("ooh top - ") and "1 of 1 running" in now[0]
         assert re.search(r" dd .* spml$", now[2])
         assert int(now[2].split()[3]) >= 2048
         subprocess.run([*tmux, "resize-window", "-x", "50", "-y", "10"], check=True)
-        wait(lambda s: len(s) == 10 and s[-1].startswith("q quit") and " dd " in s[2] and len(s[2]) <= 50)
+        wait(lambda s: len(s) == 10 and s[-1].startswith("q quit") and " dd " in s[2]
+             and len(s[2]) <= 50)
         subprocess.run([*tmux, "send-keys", "q"], check=True)
         wait(lambda s: status.exists() and status.read_text())
         assert status.read_text() == "0\n"

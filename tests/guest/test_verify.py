@@ -23,7 +23,8 @@ SOME = ["store", "huge", "file"]
 
 
 @pytest.mark.parametrize("backend, way", [
-    pytest.param(b, w, marks=LONG if b in NATIVELY and w not in SOME else ()) for b in LOGS + SOFTWARE for w in WAYS])
+    pytest.param(b, w, marks=LONG if b in NATIVELY and w not in SOME else ())
+    for b in LOGS + SOFTWARE for w in WAYS])
 def test_nothing_missed_in_the_guest(vm, backend, way):
     doc = verify(vm, "-b", backend, "-n", "6", "-i", "50", "--", f"{TESTS}/changers", way)
     assert doc["backend"] == backend and len(doc["rounds"]) == 6
@@ -46,7 +47,8 @@ def test_epml_is_the_automatic_choice(vm):
 @pytest.mark.parametrize("fault", ["norearm", "droprecord"])
 @pytest.mark.parametrize("log", LOGS)
 def test_a_planted_fault_is_found(module, log, fault):
-    """The oracle bites: with the fault pages are missed and the command fails; without it again, none."""
+    """The oracle bites: with the fault pages are missed and the command fails;
+    without it again, none."""
     vm = module(f"inject={fault}")
     doc = verify(vm, "-b", log, "-n", "8", "-i", "50", "--", f"{TESTS}/changers", "store", status=1)
     assert doc["total"]["missed"] > 0
@@ -57,7 +59,8 @@ def test_a_planted_fault_is_found(module, log, fault):
 
 
 def test_a_round_of_several_hypercalls(vm):
-    """156 MiB are more groups of frames than Xen hands out at a time: each round has all of its own pages."""
+    """156 MiB are more groups of frames than Xen hands out at a time: each round
+    has all of its own pages."""
     out = vm.good(f"OOH_TESTED=spml {TESTS}/writer 40000 3")
     assert out.count("40000 of 40000 reported, flags 0 reason 0") == 3
 
@@ -67,7 +70,8 @@ LOSE = "echo lost >/sys/module/ooh/parameters/inject;"
 
 @pytest.mark.parametrize("log", LOGS)
 def test_a_lost_log(module, log):
-    """Xen was stopped behind the module's back, as in a migration: told with its reason, nothing missed."""
+    """Xen was stopped behind the module's back, as in a migration: told with its
+    reason, nothing missed."""
     vm = module()
     out = vm.good(f"export OOH_TESTED={log}; {LOSE} {TESTS}/writer 1000 4")
     # the first collect finds it; then all is as before
@@ -110,7 +114,8 @@ def test_a_lost_log_is_told(module, sub):
 def test_two_processes_at_once(vm, log):
     """Each tracker sees its own process only, and all of it."""
     r = vm.sh(
-        f"for w in store map heap; do ooh verify --json -b {log} -n 6 -i 50 -- {TESTS}/changers $w >$w & p=\"$p $!\"; done;"
+        f"for w in store map heap; do ooh verify --json -b {log} -n 6 -i 50 -- {TESTS}/changers $w "
+        ">$w & p=\"$p $!\"; done;"
         "for i in $p; do wait $i || exit 1; done; for w in store map heap; do cat $w; echo; done"
     )
     assert r.returncode == 0, r.stderr

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Who else writes to a frame that is followed, without the processor logging it: Xen into areas that
-the guest registered, another domain through a mapping, a device model while the frame is of another type.
-The frame is reported in each round in which there is such a writer, whichever came first, the writer or
-the tracker; and not when there is none. (Grants at random: tests/fuzz)"""
+"""Who else writes to a frame that is followed, without the processor logging it: Xen into areas
+that the guest registered, another domain through a mapping, a device model while the frame is of
+another type. The frame is reported in each round in which there is such a writer, whichever came
+first, the writer or the tracker; and not when there is none. (Grants at random: tests/fuzz)"""
 
 import pytest
 from guest.watched import MODULE, PARAMETERS, Watch
@@ -23,7 +23,8 @@ def watch(request, machines):
 
 @pytest.mark.parametrize("area", ["runstate", "time"])
 def test_an_area_registered_after_arming(watch, area):
-    """Xen writes there for as long as it is registered: a mark when it is mapped, and at each round's end."""
+    """Xen writes there for as long as it is registered: a mark when it is mapped,
+    and at each round's end."""
     w = watch("default")
     w.area(area)
     assert w.rounds(4) == [1, 1, 1, 1]
@@ -52,8 +53,8 @@ def test_a_mapping_for_reading_is_no_writer(watch):
 
 
 def test_a_frame_that_is_no_ram_for_a_while(watch):
-    """A device model takes the right to write away, writes itself, and gives it back: the frame counts as
-    written in all of these rounds, and is followed as before afterwards."""
+    """A device model takes the right to write away, writes itself, and gives it back: the frame
+    counts as written in all of these rounds, and is followed as before afterwards."""
     w = watch("default")
     with w.mapped("rw") as write:
         assert w.round() == 1
@@ -71,8 +72,9 @@ def test_a_frame_that_is_no_ram_for_a_while(watch):
 
 
 def test_a_grant_that_the_guest_maps_itself(watch):
-    """Xen takes the page away from the frame it was at: the frame counts as written then, and when it has a
-    page again. What the kernel finds there meanwhile is nothing, hence its oops sooner or later."""
+    """Xen takes the page away from the frame it was at: the frame counts as written then,
+    and when it has a page again. What the kernel finds there meanwhile is nothing, hence
+    its oops sooner or later."""
     w = watch("default")
     own_grant(w.m, lambda expected: w.rounds(3) == [expected, 0, 0])
     w.settles()

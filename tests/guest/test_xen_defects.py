@@ -37,10 +37,12 @@ def machine(machines):
              into=[DOM0 / "paging", DOM0 / "logdirty"])
         if setting:
             # the guest once more, with that in its configuration
-            dom0(m, "xl destroy guest; for i in $(seq 60); do xl domid guest >/dev/null 2>&1 || break; sleep 1; done; "
+            dom0(m, "xl destroy guest; for i in $(seq 60); do xl domid guest >/dev/null 2>&1 || "
+                    "break; sleep 1; done; "
                     f"(cat /guest/xl.cfg; echo '{setting}') >/tmp/xl.cfg; xl create /tmp/xl.cfg")
             # some of it is there already, under names that are links
-            m.good("cp -a usr / 2>/dev/null; [ -e /usr/lib/ooh/tests/views ]", into=[BUILD / "guest" / "usr"])
+            m.good("cp -a usr / 2>/dev/null; [ -e /usr/lib/ooh/tests/views ]",
+                   into=[BUILD / "guest" / "usr"])
         return m
 
     yield make
@@ -49,7 +51,8 @@ def machine(machines):
 
 
 def dom0(m, script, **kw):
-    r = m.dom0("L() { /tmp/tools/logdirty $(xl domid guest) $*; }; P() { /tmp/tools/paging $(xl domid guest) $*; }; "
+    r = m.dom0("L() { /tmp/tools/logdirty $(xl domid guest) $*; }; "
+               "P() { /tmp/tools/paging $(xl domid guest) $*; }; "
                + script, timeout=kw.pop("timeout", 60), **kw)
     assert r.returncode == 0, r.stdout + r.stderr
     return r.stdout
@@ -61,13 +64,14 @@ def frames(text):
 
 @BOTH
 def test_no_memory_to_split_a_superpage(machine, config, mended):
-    """A write to a superpage in log-dirty mode, and nothing left in the domain's paging pool to split
-    it: Xen had the guest fault again and again. Now all of the superpage counts as dirty."""
+    """A write to a superpage in log-dirty mode, and nothing left in the domain's paging pool to
+    split it: Xen had the guest fault again and again. Now all of the superpage counts as dirty."""
     m = machine(config)
     pfn = m.onepage()
-    write = "pkill -USR1 onepage && dd if=/dev/zero of=/dev/shm/x bs=1M count=64 2>/dev/null && rm /dev/shm/x && echo written"
-    # The first execution in a superpage splits it, too (CVE-2018-12207), and without memory Xen crashes
-    # the domain, as it says: have all that behind us.
+    write = ("pkill -USR1 onepage && dd if=/dev/zero of=/dev/shm/x bs=1M count=64 2>/dev/null && "
+             "rm /dev/shm/x && echo written")
+    # The first execution in a superpage splits it, too (CVE-2018-12207), and without memory Xen
+    # crashes the domain, as it says: have all that behind us.
     for _ in range(3):
         m.good(write)
     pool = int(dom0(m, "P starve"))
@@ -76,7 +80,8 @@ def test_no_memory_to_split_a_superpage(machine, config, mended):
     if not mended:
         assert r.returncode == TIMED_OUT, r.stdout + r.stderr
         # not idle: it runs, and gets nowhere
-        spent = [float(dom0(m, "sleep 5; xl vcpu-list guest").splitlines()[-1].split()[5]) for _ in range(2)]
+        spent = [float(dom0(m, "sleep 5; xl vcpu-list guest").splitlines()[-1].split()[5])
+                 for _ in range(2)]
         print("seconds of processor time:", spent)
         assert spent[1] - spent[0] > 2
         return
@@ -96,8 +101,9 @@ def test_no_memory_to_split_a_superpage(machine, config, mended):
 
 
 def test_vram_without_memory_to_split_it(machine):
-    """VRAM tracked in a superpage, and no memory to split it: what cannot be followed counts as written, each
-    time. Without log-dirty mode there is no bitmap that says so. (Xen without our patches hangs, as above.)"""
+    """VRAM tracked in a superpage, and no memory to split it: what cannot be followed counts as
+    written, each time. Without log-dirty mode there is no bitmap that says so. (Xen without our
+    patches hangs, as above.)"""
     m = machine("nospml")
     pfn = m.onepage()
     write = "pkill -USR1 onepage && sleep 0.2 && echo written"
@@ -125,21 +131,24 @@ def test_vram_without_memory_to_split_it(machine):
 
 @pytest.mark.parametrize("config, mended", [("novpid", True), long("plainnovpid", False)])
 def test_flushes_without_vpids(machine, config, mended):
-    """Where VPIDs are not in use, Xen left out what VM entries have to flush after a change of the EPT, too.
-    The emulator empties its TLB at each of them, so the flushes are counted here, not missed."""
+    """Where VPIDs are not in use, Xen left out what VM entries have to flush after a change
+    of the EPT, too. The emulator empties its TLB at each of them, so the flushes are
+    counted here, not missed."""
     m = machine(config)
     m.onepage()
-    doc = json.loads(dom0(m, "D=$(xl domid guest); emustat -j -- sh -c \"for i in 1 2 3; do /tmp/tools/logdirty $D on; "
-                             "/tmp/tools/logdirty $D clean; sleep 0.1; /tmp/tools/logdirty $D off; done >/dev/null\""))
+    doc = json.loads(dom0(m, "D=$(xl domid guest); L=/tmp/tools/logdirty; emustat -j -- sh -c "
+                             "\"for i in 1 2 3; do $L $D on; $L $D clean; sleep 0.1; $L $D off; "
+                             "done >/dev/null\""))
     print(doc["invept"], "INVEPT")
     assert (doc["invept"] > 0) == mended
 
 
 def test_log_dirty_and_undefined_bits_of_a_full_log(machine):
-    """A VM exit for a full log says in one bit of its qualification what the manual defines. This processor
-    sets all the others, and the guest does not use EPML, which has its own bit there."""
+    """A VM exit for a full log says in one bit of its qualification what the manual defines. This
+    processor sets all the others, and the guest does not use EPML, which has its own bit there."""
     m = machine("pmlbits")
-    fill = "for i in 1 2; do dd if=/dev/zero of=/dev/shm/x bs=1M count=64 conv=notrunc 2>/dev/null; done; echo written"
+    fill = ("for i in 1 2; do dd if=/dev/zero of=/dev/shm/x bs=1M count=64 conv=notrunc "
+            "2>/dev/null; done; echo written")
     m.good(fill)
     dom0(m, "L on; L clean >/dev/null")
     # the first writes split the superpages, the next are logged
@@ -228,7 +237,8 @@ def test_log_dirty_and_a_guest_of_the_guest(machine, config, mended):
     before = dom0(m, "P low | head -n 1").strip()
     # for later, when testbed/vm gives up
     m.dom0("setsid sh -c 'while [ ! -e /tmp/stop ]; do sleep 2; echo \"first word of memory: "
-           "$(/tmp/tools/paging 0 low | head -n 1)\" >/dev/kmsg; done' </dev/null >/dev/null 2>&1 &")
+           "$(/tmp/tools/paging 0 low | head -n 1)\" >/dev/kmsg; done' "
+           "</dev/null >/dev/null 2>&1 &")
     r = m.sh(f"echo 4 >{PARAMETERS}/run", timeout=30)
     if not mended:
         assert r.returncode == MACHINE_FAILED, r.stdout + r.stderr

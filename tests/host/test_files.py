@@ -34,7 +34,8 @@ def bin_(tmp_path_factory):
 def pool(tmp_path_factory):
     """Files whose last change is so long ago that the next one has another time."""
     d = tmp_path_factory.mktemp("files")
-    kind = subprocess.run(["stat", "-f", "-c", "%T", d], check=True, capture_output=True, text=True).stdout.strip()
+    kind = subprocess.run(["stat", "-f", "-c", "%T", d], check=True, capture_output=True,
+                          text=True).stdout.strip()
     if kind not in TRUSTED:
         pytest.skip(f"{d} is on {kind}, whose times are not relied on")
     files = [d / str(n) for n in range(40)]
@@ -62,7 +63,8 @@ class Tracked:
         """Of the two mappings, the pages that were reported, written, and not known."""
         flags, *sets = parse(self.tell.say("collect"))
         assert flags == 0
-        return [[[n for n in PAGES if hit(s, at + n * 4096)] for at in (self.private, self.shared)] for s in sets]
+        return [[[n for n in PAGES if hit(s, at + n * 4096)] for at in (self.private, self.shared)]
+                for s in sets]
 
     def say(self, line):
         assert self.work.say(line) == "done"
@@ -88,7 +90,8 @@ NOTHING = [[[], []]] * 3
 def reported(t, pages, private=None):
     """These, and in each of the two mappings."""
     all_, _, _ = t.collect()
-    assert set(pages) <= set(all_[1]) and set(pages if private is None else private) <= set(all_[0]), all_
+    assert set(pages) <= set(all_[1]), all_
+    assert set(pages if private is None else private) <= set(all_[0]), all_
 
 
 def test_a_file_that_nobody_writes_is_told(tracked):
@@ -133,8 +136,9 @@ def test_a_descriptor_from_before(bin_, file):
 
 @pytest.mark.parametrize("until_the_end", [True, False])
 def test_a_write_that_sets_no_time(tracked, file, until_the_end):
-    """Somebody maps it, writes, closes the descriptor, and writes again: without a fault, as the page is
-    dirty already. The mapping is there at both ends of the round, or at its beginning only."""
+    """Somebody maps it, writes, closes the descriptor, and writes again: without a
+    fault, as the page is dirty already. The mapping is there at both ends of the round,
+    or at its beginning only."""
     fd = os.open(file, os.O_RDWR)
     with mmap.mmap(fd, 0) as m:
         os.close(fd)
@@ -233,7 +237,8 @@ def test_another_content_in_its_place(bin_, pool, how):
 def test_writers_are_not_in_the_way(bin_, file):
     """They open it again and again while it is looked at, and none fails."""
     code = ("import os, sys, time\nn = 0\nend = time.time() + 2\nprint('go', flush=True)\n"
-            "while time.time() < end:\n    os.close(os.open(sys.argv[1], os.O_WRONLY))\n    n += 1\nprint(n)")
+            "while time.time() < end:\n    os.close(os.open(sys.argv[1], os.O_WRONLY))\n"
+            "    n += 1\nprint(n)")
     with Tracked(bin_, file) as t, Talk("python3", "-c", code, file) as writer:
         rounds = 0
         while writer.p.poll() is None:
@@ -246,7 +251,8 @@ def test_writers_are_not_in_the_way(bin_, file):
 def test_unit(case, file, tmp_path):
     """Each case of unit_files.c is one claim, which stands there."""
     src = TOP / "libooh" / "src"
-    p = compile_c(tmp_path / "u", HERE / "unit_files.c", *(src / f"{n}.c" for n in ("files", "vmas", "mem", "proc", "ownfd")),
+    p = compile_c(tmp_path / "u", HERE / "unit_files.c",
+                  *(src / f"{n}.c" for n in ("files", "vmas", "mem", "proc", "ownfd")),
                   flags=["-Wl,--wrap=read"])
     r = subprocess.run([p, case, file], capture_output=True, text=True, timeout=60)
     assert r.returncode == 0, r.stdout + r.stderr
@@ -311,8 +317,10 @@ def test_a_file_system_without_writers(public, file):
     (public / "in").mkdir()
     shutil.copy(file, public / "in" / "file")
     os.chmod(public / "in" / "file", 0o644)
-    subprocess.run(["mksquashfs", public / "in", image, "-quiet", "-no-progress"], check=True, stdout=subprocess.DEVNULL)
-    r = subprocess.run(["mount", "-o", "loop,ro", "-t", "squashfs", image, at], capture_output=True, text=True)
+    subprocess.run(["mksquashfs", public / "in", image, "-quiet", "-no-progress"], check=True,
+                   stdout=subprocess.DEVNULL)
+    r = subprocess.run(["mount", "-o", "loop,ro", "-t", "squashfs", image, at], capture_output=True,
+                       text=True)
     if r.returncode:
         pytest.skip(f"no squashfs: {r.stderr}")
     try:
@@ -343,12 +351,14 @@ def idle(argv, prefix=()):
 
 @pytest.mark.parametrize("name", IDLE)
 def test_idle_programs(name, tmp_path):
-    """At most one page in a hundred is not known, for whoever may take leases; nothing is missed."""
+    """At most one page in a hundred is not known, for whoever may take
+    leases; nothing is missed."""
     need(BACKEND)
     if os.geteuid():
         pytest.skip("needs CAP_LEASE for files of others")
     exe = shutil.which(IDLE[name](tmp_path)[0])
-    kind = subprocess.run(["stat", "-L", "-f", "-c", "%T", exe], check=True, capture_output=True, text=True).stdout.strip()
+    kind = subprocess.run(["stat", "-L", "-f", "-c", "%T", exe], check=True, capture_output=True,
+                          text=True).stdout.strip()
     if kind not in TRUSTED:
         pytest.skip(f"{exe} is on {kind}, whose times are not relied on")
     p = idle(IDLE[name](tmp_path))

@@ -11,17 +11,20 @@ from hostlib import TOP, USE_LIB, compile_c, need, verify
 
 @pytest.fixture(scope="module")
 def hard(tmp_path_factory):
-    return compile_c(tmp_path_factory.mktemp("hard") / "hard", *sorted((TOP / "tests/hard").glob("*.c")))
+    return compile_c(tmp_path_factory.mktemp("hard") / "hard",
+                     *sorted((TOP / "tests/hard").glob("*.c")))
 
 
 @pytest.fixture(scope="module")
 def mirror(tmp_path_factory):
-    return compile_c(tmp_path_factory.mktemp("mirror") / "mirror", TOP / "tests/guest/mirror.c", flags=USE_LIB)
+    return compile_c(tmp_path_factory.mktemp("mirror") / "mirror", TOP / "tests/guest/mirror.c",
+                     flags=USE_LIB)
 
 
 @pytest.fixture(scope="module")
 def changers(tmp_path_factory):
-    return compile_c(tmp_path_factory.mktemp("changers") / "changers", TOP / "tests/host/changers.c")
+    return compile_c(tmp_path_factory.mktemp("changers") / "changers",
+                     TOP / "tests/host/changers.c")
 
 
 def run(hard, *args):
@@ -69,7 +72,8 @@ def test_it_ends_in_time(hard):
 def test_nothing_missed(hard, backend):
     """But for pinned pages (tests/testbed/test_hard.py)."""
     need(backend)
-    doc = verify("-b", backend, "-n", 100000, "-i", 20, "--", hard, "-n", 200000, "--linger", 100, "-o", "/dev/null",
+    doc = verify("-b", backend, "-n", 100000, "-i", 20, "--", hard, "-n", 200000, "--linger", 100,
+                 "-o", "/dev/null",
                  "--without", "io-uring-fixed", timeout=300)
     assert doc["total"]["missed"] == 0 < doc["total"]["changed"]
     assert len(doc["rounds"]) > 10
@@ -79,25 +83,30 @@ def test_nothing_missed(hard, backend):
 def test_lives(hard, backend, tmp_path):
     """An exec at the same addresses, with the old memory still in use, is another address space."""
     need(backend)
-    doc = verify("-b", backend, "-n", 100000, "-i", 20, "--", hard, "-n", 60000, "--lives", 3, "--linger", 100, "-o", tmp_path / "stats",
+    doc = verify("-b", backend, "-n", 100000, "-i", 20, "--", hard, "-n", 60000, "--lives", 3,
+                 "--linger", 100, "-o", tmp_path / "stats",
                  "--without", "io-uring-fixed", timeout=300)
     assert doc["total"]["missed"] == 0 < doc["total"]["changed"]
     # of each exec a round; the first, for the addresses, may be before the tracker
     assert doc["total"]["all_dirty"] in (2, 3)
     text = (tmp_path / "stats").read_text()
-    assert " lives 3 ops 60000 " in text and sum(n["tried"] for n in Printed(text).kinds.values()) == 60000
+    assert " lives 3 ops 60000 " in text
+    assert sum(n["tried"] for n in Printed(text).kinds.values()) == 60000
 
 
 # They pin our pages and write them later: docs/soundness.md
-PINNED = ["io-uring-fixed", "o-direct", "splice", "splice-file", "vmsplice", "vmsplice-in", "remote-read", "vm-writev"]
+PINNED = ["io-uring-fixed", "o-direct", "splice", "splice-file", "vmsplice", "vmsplice-in",
+          "remote-read", "vm-writev"]
 
 
 @pytest.mark.parametrize("backend", ["pagemap-scan", "uffd-wp"])
 def test_a_mirror(hard, mirror, backend):
-    """The oracle that stops nobody (tests/guest/mirror.c), so that other processes may write our memory at any time."""
+    """The oracle that stops nobody (tests/guest/mirror.c), so that other processes may write
+    our memory at any time."""
     need(backend)
     without = [word for kind in PINNED for word in ("--without", kind)]
-    r = subprocess.run([mirror, "-q", "-b", backend, "-t", "4", "--", hard, "-n", "1000000000", "-t", "3",
+    r = subprocess.run([mirror, "-q", "-b", backend, "-t", "4", "--", hard, "-n", "1000000000",
+                        "-t", "3",
                         "--linger", "60000", "-o", "/dev/null", "--with", "sibling", *without],
                        capture_output=True, text=True, timeout=120)
     assert r.returncode == 0, r.stdout + r.stderr
@@ -107,5 +116,6 @@ def test_a_mirror(hard, mirror, backend):
 @pytest.mark.parametrize("backend", ["pagemap-scan", "uffd-wp"])
 def test_a_mirror_of_a_changer(mirror, changers, backend, way):
     need(backend)
-    r = subprocess.run([mirror, "-b", backend, "-t", "1", "--", changers, way], capture_output=True, text=True, timeout=60)
+    r = subprocess.run([mirror, "-b", backend, "-t", "1", "--", changers, way], capture_output=True,
+                       text=True, timeout=60)
     assert r.returncode == 0, r.stdout + r.stderr

@@ -29,20 +29,24 @@ def functions():
 @pytest.fixture(scope="module")
 def examples(root, tmp_path_factory):
     d = tmp_path_factory.mktemp("examples")
-    env = {**os.environ, "PKG_CONFIG_SYSROOT_DIR": str(root), "PKG_CONFIG_LIBDIR": str(root / "usr/lib/pkgconfig")}
-    flags = subprocess.run(["pkg-config", "--cflags", "--libs", "libooh"], env=env, check=True, text=True,
+    env = {**os.environ, "PKG_CONFIG_SYSROOT_DIR": str(root),
+           "PKG_CONFIG_LIBDIR": str(root / "usr/lib/pkgconfig")}
+    flags = subprocess.run(["pkg-config", "--cflags", "--libs", "libooh"], env=env, check=True,
+                           text=True,
                            stdout=subprocess.PIPE).stdout.split()
     for name in EXAMPLES:
-        subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", "-o", d / name, TOP / f"libooh/examples/{name}.c",
+        subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", "-o", d / name,
+                        TOP / f"libooh/examples/{name}.c",
                         *flags, f"-Wl,-rpath,{root}/usr/lib"], check=True)
     return d
 
 
 def test_symbols(root):
     """What the header declares, with its version, and nothing else."""
-    out = subprocess.run(["nm", "-D", "--defined-only", root / "usr/lib/libooh.so"], check=True, text=True,
+    out = subprocess.run(["nm", "-D", "--defined-only", root / "usr/lib/libooh.so"], check=True,
+                         text=True,
                          stdout=subprocess.PIPE).stdout
-    names = {l.split()[2] for l in out.splitlines() if l.split()[1] != "A"}
+    names = {line.split()[2] for line in out.splitlines() if line.split()[1] != "A"}
     later = {"ooh_written": "_1.1", "ooh_unknown": "_1.1"}
     assert names == {f"{f}@@LIBOOH{later.get(f, '_1')}" for f in functions()}
 
@@ -56,7 +60,8 @@ def test_header_alone(root, tmp_path):
 
 
 def test_every_call_has_its_manual(root):
-    """man CALL finds a page that has its prototype, as the header has it, and what EINVAL is for."""
+    """man CALL finds a page that has its prototype, as the header has it,
+    and what EINVAL is for."""
     header = re.sub(r"/\*.*?\*/", "", (TOP / "libooh/include/ooh.h").read_text(), flags=re.S)
     for f in functions():
         text = (root / f"usr/share/man/man3/{f}.3").read_text()
@@ -70,33 +75,39 @@ def test_every_call_has_its_manual(root):
 
 def test_the_module_is_not_exposed(tmp_path):
     """The header stands without the module's, and beside it."""
-    made = subprocess.run(["make", "-n", "-C", TOP / "libooh", f"O={tmp_path}", f"DESTDIR={tmp_path}", "prefix=/usr",
-                           "install"],
+    made = subprocess.run(["make", "-n", "-C", TOP / "libooh", f"O={tmp_path}",
+                           f"DESTDIR={tmp_path}", "prefix=/usr", "install"],
                           check=True, text=True, stdout=subprocess.PIPE).stdout
-    assert f"{tmp_path}/usr/include/ooh.h" in made and "include/ooh/" not in re.sub(r"-I\S*", "", made)
+    assert f"{tmp_path}/usr/include/ooh.h" in made
+    assert "include/ooh/" not in re.sub(r"-I\S*", "", made)
     for first, second in (("ooh.h", "ooh/uapi.h"), ("ooh/uapi.h", "ooh.h")):
         c = tmp_path / "both.c"
         c.write_text(f"#include <{first}>\n#include <{second}>\nstruct ooh_range r;\n")
-        subprocess.run(["cc", "-Wall", "-Werror", "-fsyntax-only", f"-I{TOP}/libooh/include", f"-I{TOP}/include", c],
+        subprocess.run(["cc", "-Wall", "-Werror", "-fsyntax-only", f"-I{TOP}/libooh/include",
+                        f"-I{TOP}/include", c],
                        check=True)
 
 
 def test_version(root):
-    out = subprocess.run(["pkg-config", "--modversion", root / "usr/lib/pkgconfig/libooh.pc"], check=True, text=True,
+    out = subprocess.run(["pkg-config", "--modversion", root / "usr/lib/pkgconfig/libooh.pc"],
+                         check=True, text=True,
                          stdout=subprocess.PIPE).stdout.strip()
     header = (TOP / "libooh/include/ooh.h").read_text()
     numbers = [re.search(rf"OOH_VERSION_{x} (\d+)", header)[1] for x in ("MAJOR", "MINOR", "PATCH")]
     assert out == ".".join(numbers) and (root / f"usr/lib/libooh.so.{out}").exists()
-    assert subprocess.run([OOH, "--version"], check=True, text=True, stdout=subprocess.PIPE).stdout == f"ooh {out}\n"
+    assert subprocess.run([OOH, "--version"], check=True, text=True,
+                          stdout=subprocess.PIPE).stdout == f"ooh {out}\n"
 
 
 def test_static_library(root, tmp_path):
-    subprocess.run(["cc", "-o", tmp_path / "self", TOP / "libooh/examples/self.c", f"-I{root}/usr/include",
+    subprocess.run(["cc", "-o", tmp_path / "self", TOP / "libooh/examples/self.c",
+                    f"-I{root}/usr/include",
                     root / "usr/lib/libooh.a", "-pthread"], check=True)
 
 
 def run(*argv, **kw):
-    return subprocess.run(list(map(str, argv)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    return subprocess.run(list(map(str, argv)), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True,
                           timeout=60, **kw)
 
 
@@ -105,7 +116,8 @@ def test_example_other(examples):
     work = subprocess.Popen(["sleep", "30"])
     try:
         r = run(examples / "other", work.pid, 3)
-        assert r.returncode == 0 and len(re.findall(r"^\d+ KiB in \d+ ranges$", r.stdout, re.M)) == 3
+        assert r.returncode == 0
+        assert len(re.findall(r"^\d+ KiB in \d+ ranges$", r.stdout, re.M)) == 3
     finally:
         work.kill()
         work.wait()
@@ -129,14 +141,17 @@ def test_example_loop(examples):
     work.wait()
     out, _ = reaper.communicate(timeout=20)
     assert reaper.returncode == 0 and "by the clock" in out
-    assert out.count("because of the clock") >= 1 and out.strip().endswith(f"process {work.pid} ended")
+    assert out.count("because of the clock") >= 1
+    assert out.strip().endswith(f"process {work.pid} ended")
 
 
 def test_descriptors_that_the_program_closed(tmp_path):
-    """A daemon closes everything and opens its own: they are neither read nor closed for the tracker's."""
+    """A daemon closes everything and opens its own: they are neither read nor
+    closed for the tracker's."""
     need("pagemap-scan")
     guest = TOP / "tests" / "guest"
-    r = subprocess.run([compile_c(tmp_path / "closed", guest / "closed.c", flags=[*USE_LIB, f"-I{guest}"])],
+    r = subprocess.run([compile_c(tmp_path / "closed", guest / "closed.c",
+                                  flags=[*USE_LIB, f"-I{guest}"])],
                        stdout=subprocess.PIPE, text=True, timeout=60)
     assert r.returncode == 0 and r.stdout.count("ok:") == 5, r.stdout
 
@@ -146,7 +161,8 @@ def limits_of_the_manual():
     text = text[text.index(".SH LIMITS"):text.index(".PP\nA few system calls")]
     for item in text.split(".TP\n")[1:]:
         head, body = item.split("\n", 1)
-        yield head.replace("\\", "").split('"')[1], " ".join(body.replace("\\-", "-").replace("\\&", "").split())
+        body = body.replace("\\-", "-").replace("\\&", "")
+        yield head.replace("\\", "").split('"')[1], " ".join(body.split())
 
 
 def limits_of_the_argument():

@@ -57,7 +57,8 @@ def pages_of(spans):
 
 
 def parse(line):
-    """The flags, and three sets of ranges: all, written, not known. The last two make up the first."""
+    """The flags, and three sets of ranges: all, written, not known. The last
+    two make up the first."""
     flags, *words = line.split(" ")
     all_, written, unknown = (spans_of(part.split()) for part in " ".join(words).split("|"))
     assert not pages_of(written) & pages_of(unknown)
@@ -165,7 +166,7 @@ def test_a_process_tracks_itself(tmp_path):
 
 def status_of(pid):
     text = Path(f"/proc/{pid}/status").read_text()
-    return dict(l.split(":\t", 1) for l in text.splitlines() if ":\t" in l)
+    return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
 
 
 @pytest.mark.parametrize("sub", ["record", "verify"])
@@ -232,11 +233,13 @@ CASES = ["null", "sizes", "forked", "status", "leader", "execs"]
 
 
 # stuck waits for a limit of 10 s, which is the same for all backends
-@pytest.mark.parametrize("backend,case", [*((b, c) for b in NATIVE for c in CASES), ("pagemap-scan", "stuck")])
+@pytest.mark.parametrize("backend,case", [*((b, c) for b in NATIVE for c in CASES),
+                                          ("pagemap-scan", "stuck")])
 def test_library(bin_, backend, case):
     """Each case of unit_library.c is one claim, which stands there."""
     need(backend)
-    r = subprocess.run([bin_ / "unit_library", case, backend], capture_output=True, text=True, timeout=60)
+    r = subprocess.run([bin_ / "unit_library", case, backend], capture_output=True, text=True,
+                       timeout=60)
     assert r.returncode == 0, r.stdout + r.stderr
 
 
@@ -261,7 +264,8 @@ def test_under_seccomp_is_refused(backend, tmp_path):
         assert work.stdout.read(1) == b"r"
         r = ooh("record", "-b", backend, "-n", 1, "-p", work.pid)
         assert r.returncode == 3
-        assert f"process {work.pid} cannot be tracked so: it runs under a seccomp filter" in r.stderr
+        said = f"process {work.pid} cannot be tracked so: it runs under a seccomp filter"
+        assert said in r.stderr
         work.stdin.write(b"x")
         work.stdin.flush()
         assert work.stdout.read(1) == b"x"
@@ -270,9 +274,11 @@ def test_under_seccomp_is_refused(backend, tmp_path):
 
 @pytest.mark.parametrize("backend", ["pagemap-scan", "uffd-wp"])
 def test_its_own_userfaultfd(bin_, backend):
-    """While a process is tracked its own one is refused by the kernel (ooh(7)), and then no more."""
+    """While a process is tracked its own one is refused by the kernel
+    (ooh(7)), and then no more."""
     need(backend)
-    r = subprocess.run([bin_ / "unit_library", "own", backend], capture_output=True, text=True, timeout=60)
+    r = subprocess.run([bin_ / "unit_library", "own", backend], capture_output=True, text=True,
+                       timeout=60)
     assert r.returncode == 0, r.stdout + r.stderr
 
 

@@ -16,13 +16,14 @@ def test_oracle_alone(tmp_path):
 
 def test_no_tracker_code_in_oracle():
     text = (TOP / "libooh" / "cmd" / "oracle.c").read_text()
-    own = [l for l in text.splitlines() if l.startswith('#include "')]
+    own = [line for line in text.splitlines() if line.startswith('#include "')]
     assert own == ['#include "oracle.h"']
 
 
 def test_lying_tracker_is_caught(tmp_path):
     need("pagemap-scan")
-    lib = compile_c(tmp_path / "lying.so", HERE / "unit_lying.c", flags=["-shared", "-fPIC", "-ldl"])
+    lib = compile_c(tmp_path / "lying.so", HERE / "unit_lying.c",
+                    flags=["-shared", "-fPIC", "-ldl"])
     work = compile_c(tmp_path / "changers", HERE / "changers.c")
     honest = verify("-b", "pagemap-scan", "-n", 3, "--", work, "store")
     assert honest["total"]["missed"] == 0 and honest["missed_pages"] == []
@@ -31,14 +32,16 @@ def test_lying_tracker_is_caught(tmp_path):
     assert lie["total"]["missed"] >= 1
     assert lie["missed_pages"][0]["address"].startswith("0x")
     text = subprocess.run([OOH, "verify", "-b", "pagemap-scan", "-n", "1", "--", work, "store"],
-                          env={**os.environ, "LD_PRELOAD": str(lib)}, capture_output=True, text=True)
+                          env={**os.environ, "LD_PRELOAD": str(lib)}, capture_output=True,
+                          text=True)
     assert text.returncode == 1 and "MISSED by pagemap-scan" in text.stdout
 
 
 def test_a_late_tracker_is_caught(tmp_path):
     """Each page is reported, but a round later than it was written."""
     need("pagemap-scan")
-    lib = compile_c(tmp_path / "lying.so", HERE / "unit_lying.c", flags=["-shared", "-fPIC", "-ldl"])
+    lib = compile_c(tmp_path / "lying.so", HERE / "unit_lying.c",
+                    flags=["-shared", "-fPIC", "-ldl"])
     work = compile_c(tmp_path / "changers", HERE / "changers.c")
     lie = verify("-b", "pagemap-scan", "-n", 5, "--", work, "store", status=1,
                  env={**os.environ, "LD_PRELOAD": str(lib), "OOH_LIE": "late"})
@@ -53,8 +56,9 @@ def test_reserved_space_costs_nothing(tmp_path):
                     #include <unistd.h>
                     int main(void)
                     {
-                        volatile char *p = mmap(0, 4UL << 40, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
-                                                MAP_NORESERVE, -1, 0);
+                        volatile char *p = mmap(0, 4UL << 40, PROT_READ | PROT_WRITE,
+                                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                                                -1, 0);
                         for (unsigned long i = 0;; i++, usleep(1000))
                             p[i % 16 << 36]++;
                     }""")

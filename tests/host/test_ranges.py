@@ -14,4 +14,5 @@ def run(program):
 def test_ranges_and_runs(tmp_path):
     src = TOP / "libooh" / "src"
     san = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    run(compile_c(tmp_path / "u", HERE / "unit_ranges.c", src / "ranges.c", src / "runs.c", src / "mem.c", flags=san))
+    run(compile_c(tmp_path / "u", HERE / "unit_ranges.c", src / "ranges.c", src / "runs.c",
+                  src / "mem.c", flags=san))

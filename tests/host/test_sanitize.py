@@ -27,7 +27,8 @@ def env():
 
 
 def test_it_finds_what_is_planted(env, tmp_path):
-    for code in ("return !malloc(1);", "char *p = malloc(1); return p[1];", "return 1 << (argc + 31);"):
+    for code in ("return !malloc(1);", "char *p = malloc(1); return p[1];",
+                 "return 1 << (argc + 31);"):
         c = tmp_path / "planted.c"
         c.write_text(f"#include <stdlib.h>\nint main(int argc, char **argv) {{ {code} }}\n")
         subprocess.run(["cc", "-w", *FLAGS.split(), "-o", tmp_path / "planted", c], check=True)
@@ -37,7 +38,8 @@ def test_it_finds_what_is_planted(env, tmp_path):
 
 @pytest.mark.parametrize("file", ["test_cli.py", "test_native.py", "test_top_host.py"])
 def test_once_more(env, file):
-    r = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short", HERE / file],
+    r = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q",
+                        "--tb=short", HERE / file],
                        env=env, cwd=TOP, capture_output=True, text=True, timeout=800)
     assert r.returncode == 0, r.stdout[-6000:]
     assert int(re.search(r"(\d+) passed", r.stdout)[1]) > 10

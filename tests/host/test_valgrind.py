@@ -79,14 +79,16 @@ def clean(r, status=0):
 
 
 def run(env, *args):
-    return subprocess.run([*VALGRIND, *map(str, args)], env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run([*VALGRIND, *map(str, args)], env=env, capture_output=True, text=True,
+                          timeout=60)
 
 
 def test_it_finds_what_is_planted(shim, tmp_path):
     """A leak, an uninitialised value: else a clean run says nothing."""
     for n, code in enumerate(("malloc(77);", "int *p = malloc(4); if (*p) puts(\"\"); free(p);")):
         c = tmp_path / f"{n}.c"
-        c.write_text(f"#include <stdio.h>\n#include <stdlib.h>\nint main(void) {{ {code} return 0; }}\n")
+        c.write_text(f"#include <stdio.h>\n#include <stdlib.h>\nint main(void) {{ "
+                     f"{code} return 0; }}\n")
         p = tmp_path / f"planted{n}"
         subprocess.run(["cc", "-w", "-O0", "-o", p, c], check=True)
         assert run(shim, p).returncode == 99
@@ -97,7 +99,8 @@ def test_it_finds_what_is_planted(shim, tmp_path):
                                  ["top", "--batch"], ["top", "--json"]], ids=" ".join)
 def test_command(shim, bin_, sub, backend):
     need(backend)
-    out = clean(run(shim, OOH, *sub, "-b", backend, "-n", 3, "-i", 30, "--", bin_ / "changers", "map"))
+    out = clean(run(shim, OOH, *sub, "-b", backend, "-n", 3, "-i", 30, "--",
+                    bin_ / "changers", "map"))
     assert backend in out
 
 

@@ -19,7 +19,8 @@ TESTS = "/usr/lib/ooh/tests"
 PAUSE = DOM0 / "pause"
 VCPUS = {"2vcpu": 2, "2cpu": 2, "4vcpu": 4, "debug": 2}
 PAIRS = [(config, log) for config in VCPUS for log in LOGS if (config, log) != ("2vcpu", "epml")]
-# for make check 2cpu is the machine debug, which has as many processors and vCPUs, and a Xen with assertions
+# for make check 2cpu is the machine debug, which has as many processors and vCPUs,
+# and a Xen with assertions
 SOME = [long(p) if p[0] == "2cpu" else p for p in PAIRS]
 
 pytestmark = pytest.mark.timeout(3000)
@@ -40,7 +41,8 @@ def test_it_is_what_its_line_says(other):
     assert ("debug=y" in other.boot_log()) == (other.config == "debug")
     assert ("Extended Page Modification Logging" in other.boot_log()) == (other.config != "2vcpu")
     # epml where there is one, else spml
-    doc = json.loads(other.good(f"ooh record --json -n 1 -i 20 -- {TESTS}/changers store 2>/dev/null"))
+    doc = json.loads(other.good(f"ooh record --json -n 1 -i 20 -- {TESTS}/changers store "
+                                "2>/dev/null"))
     assert doc["backend"] == ("spml" if other.config == "2vcpu" else "epml")
     if other.config == "2vcpu":
         assert doc["choice"].startswith("using spml (epml: Xen offers no EPML to this guest")
@@ -59,13 +61,15 @@ def verify(m, way, rounds, beside):
     r = m.sh(f"""rm -f /tmp/stop /tmp/times
         (while [ ! -e /tmp/stop ]; do {beside}; echo >>/tmp/times; done) >/dev/null 2>&1 &
         ooh verify --json -b {m.log} -n {rounds} -i 50 -- {TESTS}/changers {way}
-        s=$?; touch /tmp/stop; wait; [ $(wc -l </tmp/times) -gt 1 ] || s=99; exit $s""", timeout=600)
+        s=$?; touch /tmp/stop; wait; [ $(wc -l </tmp/times) -gt 1 ] || s=99; exit $s""",
+             timeout=600)
     return judge.sound(r)
 
 
 def test_longest_stretch(other):
-    """No part of a guest's operation keeps a CPU for longer than 1 ms at 3 GHz: of all that were, from
-    arming the pages of a process, with four vCPUs and SPML one of 780 MiB, to letting go of everything."""
+    """No part of a guest's operation keeps a CPU for longer than 1 ms at 3 GHz: of all that
+    were, from arming the pages of a process, with four vCPUs and SPML one of 780 MiB, to
+    letting go of everything."""
     pages = 200_000 if (other.config, other.log) == ("4vcpu", "spml") else 20_000
     other.good(f"OOH_TESTED={other.log} {TESTS}/writer {pages} 2", timeout=900)
     out = other.dom0("xl dmesg -c >/dev/null; xl debug-keys q; sleep 1; xl dmesg").stdout
@@ -86,7 +90,8 @@ def test_vcpus_come_and_go(other):
     """What an offline vCPU has in its log is collected; one that comes back logs again."""
     last = VCPUS[other.config] - 1
     # guest-wide: all of the changer's threads are moved to the vCPUs that are left
-    script = "; ".join(f"for i in $(seq {last}); do echo {on} >/sys/devices/system/cpu/cpu$i/online; sleep 0.05; done"
+    script = "; ".join(f"for i in $(seq {last}); "
+                       f"do echo {on} >/sys/devices/system/cpu/cpu$i/online; sleep 0.05; done"
                        for on in (0, 1))
     doc = verify(other, "threads", 30, script)
     assert not any(r["all_dirty"] for r in doc["rounds"][1:])
@@ -95,8 +100,9 @@ def test_vcpus_come_and_go(other):
 
 def test_a_process_moves_between_vcpus(other):
     n = VCPUS[other.config]
-    script = "for i in $(seq 5); do for m in " + " ".join(f"{1 << i:x}" for i in range(n)) + \
-        "; do for p in $(pidof changers); do taskset -ap $m $p >/dev/null 2>&1; done; sleep 0.02; done; done; true"
+    masks = " ".join(f"{1 << i:x}" for i in range(n))
+    script = (f"for i in $(seq 5); do for m in {masks}; do for p in $(pidof changers); do "
+              "taskset -ap $m $p >/dev/null 2>&1; done; sleep 0.02; done; done; true")
     for way in ("store", "threads"):
         verify(other, way, 20, script)
 
@@ -110,15 +116,18 @@ def test_the_guest_is_paused(other):
 
 
 # Two processors: dom0 moves all vCPUs from one to the other and back
-MOVED = pytest.mark.parametrize("other", [long(p) if p[0] == "2cpu" else p for p in PAIRS if p[0] in ("2cpu", "4vcpu")],
+MOVED = pytest.mark.parametrize("other", [long(p) if p[0] == "2cpu" else p
+                                          for p in PAIRS if p[0] in ("2cpu", "4vcpu")],
                                 ids="-".join, indirect=True)
-MOVE = """(n=0; while :; do for c in 0 1; do xl vcpu-pin guest all $c && n=$((n+1)); echo $n >/tmp/moves; done; done) &
+MOVE = """(n=0; while :; do for c in 0 1; do xl vcpu-pin guest all $c && n=$((n+1))
+    echo $n >/tmp/moves; done; done) &
     cat >/dev/null; kill $!; wait; xl vcpu-pin guest all all && cat /tmp/moves"""
 
 
 @MOVED
 def test_vcpus_move_between_processors(other):
-    """What a processor has cached of the time before a vCPU left it hides no write when it is back."""
+    """What a processor has cached of the time before a vCPU left it hides no
+    write when it is back."""
     with other.dom0_meanwhile(MOVE) as moves:
         for way in ("store", "threads"):
             verify(other, way, 20, "sleep 0.1")

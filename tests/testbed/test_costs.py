@@ -21,14 +21,17 @@ TOLERANCE = 0.1
 PAIRS = {"vmexit": "vmentry", "exception": "iret", "syscall": "sysret"}
 # event -> the loop that has most of it
 EVENTS = {"syscall": "syscall", "vmexit": "cpuid", "exception": "fault", "nested_walk": "walk",
-          "mov_cr3": "switch", "invlpg": "unmap", "ad_update": "cold", "walk": "dom0", "interrupt": "spin", "pml_record": "spml",
+          "mov_cr3": "switch", "invlpg": "unmap", "ad_update": "cold", "walk": "dom0",
+          "interrupt": "spin", "pml_record": "spml",
           "epml_record": "epml", "ept_clear": "epml"}
-# Those that no program causes enough of to be seen beside others; tests/vmx measures them, and the halves of pairs, in
-# its own host and guest.
-BY_THE_PROCESSOR = {"vmread", "vmwrite", "ipi", "posted_interrupt", "shadow_vmread", "shadow_vmwrite", "invept", "invvpid", "invpcid",
+# Those that no program causes enough of to be seen beside others; tests/vmx measures them, and the
+# halves of pairs, in its own host and guest.
+BY_THE_PROCESSOR = {"vmread", "vmwrite", "ipi", "posted_interrupt", "shadow_vmread",
+                    "shadow_vmwrite", "invept", "invvpid", "invpcid",
                     "vmfunc"}
-# The costs are fourfold, and what else is no instruction that is counted (string instructions), as of a run without
-# costs, is taken off. With tenfold costs the guest lags behind its timer: it does little but handle interrupts.
+# The costs are fourfold, and what else is no instruction that is counted (string instructions), as
+# of a run without costs, is taken off. With tenfold costs the guest lags behind its timer: it does
+# little but handle interrupts.
 LOOPS = ("syscall", "cpuid", "fault", "walk", "switch", "unmap", "cold", "spin", "spml", "epml")
 SCALE = 4
 # seconds, for a machine that has others to do: a loop alone takes up to 60
@@ -51,10 +54,12 @@ def loops(machines):
 
     def run(name, command, scale=SCALE):
         bare, costly = (command(percent) for percent in (0, 100 * scale))
-        out[name] = {**costly, "scale": scale, "other": bare["cpus"] * bare["ticks"] - bare["executed"]}
+        out[name] = {**costly, "scale": scale,
+                     "other": bare["cpus"] * bare["ticks"] - bare["executed"]}
 
     def in_dom0(percent):
-        r = vm.dom0(f"emustat --costs {percent} && ./calibrate walk", into=[BUILD / "guest" / CALIBRATE[1:]],
+        r = vm.dom0(f"emustat --costs {percent} && ./calibrate walk",
+                    into=[BUILD / "guest" / CALIBRATE[1:]],
                     timeout=LIMIT)
         assert r.returncode == 0, r.stderr
         return next(raw.lines(r.stdout))
@@ -82,7 +87,8 @@ def measured(d):
 def test_each_event_is_measured_somewhere():
     halves = {half for pair in PAIRS.items() for half in pair}
     assert {*EVENTS, *PAIRS.values(), *BY_THE_PROCESSOR} == set(tables.costs())
-    measured_there = set(re.findall(r"^TEST\(costs_(\w+)\)", (TOP / "tests" / "vmx" / "test_costs.c").read_text(), re.M))
+    measured_there = set(re.findall(r"^TEST\(costs_(\w+)\)",
+                                    (TOP / "tests" / "vmx" / "test_costs.c").read_text(), re.M))
     assert measured_there >= BY_THE_PROCESSOR | halves
 
 
@@ -113,7 +119,9 @@ def test_a_share_of_the_costs(machines):
     vm = machines("charged")
     for percent in (0, 50, 100, 200):
         d = calibrated(vm, "syscall", percent)
-        assert d["charged"] == pytest.approx(sum(charges(d, tables.costs()).values()) * percent / 100, rel=0.05), percent  # halves are rounded down
+        # halves are rounded down
+        whole = sum(charges(d, tables.costs()).values())
+        assert d["charged"] == pytest.approx(whole * percent / 100, rel=0.05), percent
         assert d["ticks"] > d["executed"] + 0.99 * d["charged"]
     vm.good("emustat --costs 100")
 
@@ -136,7 +144,8 @@ def test_a_bad_event(machines):
 
 
 def test_two_processors(machines):
-    """Instructions and costs are in one unit there, too. Dom0 keeps the other one busy: its agent asks for work."""
+    """Instructions and costs are in one unit there, too. Dom0 keeps the other one busy:
+    its agent asks for work."""
     d = calibrated(machines("charged2"), "syscall", 100)
     assert d["cpus"] == 2
     assert 2 * d["ticks"] == pytest.approx(d["executed"] + d["charged"], rel=0.1)
@@ -149,17 +158,22 @@ def test_a_bad_share(machines, share):
     assert "not a percentage" in r.stderr
 
 
-@pytest.mark.parametrize("text,why", [("syscall\n", "line 1: not NAME TICKS"), ("# x\nsyscall many\n", "line 2: not NAME TICKS"),
-                                      ("syscall 1 2\n", "line 1: not NAME TICKS"), ("sycall 5\n", "no event 'sycall'"),
-                                      ("vmexit.96 5\n", "no event 'vmexit.96'"), ("iret 1000001\n", "above 1000000 ticks")])
+@pytest.mark.parametrize("text,why", [("syscall\n", "line 1: not NAME TICKS"),
+                                      ("# x\nsyscall many\n", "line 2: not NAME TICKS"),
+                                      ("syscall 1 2\n", "line 1: not NAME TICKS"),
+                                      ("sycall 5\n", "no event 'sycall'"),
+                                      ("vmexit.96 5\n", "no event 'vmexit.96'"),
+                                      ("iret 1000001\n", "above 1000000 ticks")])
 def test_a_bad_table(machines, tmp_path, text, why):
     """Bochs says what is wrong with it and ends."""
     machines("charged")
     parts = BUILD / "testbed"
     (tmp_path / "costs").write_text(text)
     snapshot = (parts / os.environ.get("OOH_RUN", "run") / "charged" / "snapshot").resolve()
-    r = subprocess.run([parts / "bochs" / "bochs", "-q", "-r", snapshot], cwd=tmp_path, env={"BX_SIM_DIR": ".", "PATH": "/usr/bin:/bin"},
-                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, text=True)
+    r = subprocess.run([parts / "bochs" / "bochs", "-q", "-r", snapshot], cwd=tmp_path,
+                       env={"BX_SIM_DIR": ".", "PATH": "/usr/bin:/bin"},
+                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                       timeout=60, text=True)
     log = tmp_path / "bochs.log"
     assert r.returncode != 0
     assert why in r.stdout + (log.read_text(errors="replace") if log.exists() else "")

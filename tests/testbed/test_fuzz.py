@@ -56,9 +56,10 @@ def test_hostile_calls(machine):
 
 
 def test_a_soft_reset(machine):
-    """Nothing is followed for the kernel that comes next: with a tracker, which has frames and logs, and amid
-    calls. (What would see to everything else of the domain does not run.)"""
-    machine.good("setsid ooh record -n 1000 -i 20 -- /usr/lib/ooh/tests/changers store </dev/null >/dev/null 2>&1 & sleep 2")
+    """Nothing is followed for the kernel that comes next: with a tracker, which has frames and
+    logs, and amid calls. (What would see to everything else of the domain does not run.)"""
+    machine.good("setsid ooh record -n 1000 -i 20 -- /usr/lib/ooh/tests/changers store </dev/null "
+                 ">/dev/null 2>&1 & sleep 2")
     before = fuzzing.stats(machine)
     after = fuzzing.soft_reset(machine)
     print(before, after)

@@ -13,7 +13,8 @@ from conftest import LOGS, MACHINE, long
 from hard import soaking
 
 # What each of the kernel's trackers misses by design: docs/soundness.md says why.
-BY_DESIGN = {"pagemap-scan": ["io-uring-fixed"], "uffd-wp": ["io-uring-fixed"], "soft-dirty": ["merge", "move-table"]}
+BY_DESIGN = {"pagemap-scan": ["io-uring-fixed"], "uffd-wp": ["io-uring-fixed"],
+             "soft-dirty": ["merge", "move-table"]}
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -69,8 +70,8 @@ def test_a_log_on_two_processors(machines, rows, log):
 @pytest.mark.parametrize("everything", [False, long(True)])
 @pytest.mark.parametrize("backend", BY_DESIGN)
 def test_the_kernels_trackers(ready, rows, backend, everything):
-    """Whatever they miss, it is by these kinds of operations: without them it is nothing. With them it is a
-    row of the table."""
+    """Whatever they miss, it is by these kinds of operations: without them it is nothing. With them
+    it is a row of the table."""
     result = soaking.Result(MACHINE, backend, [] if everything else BY_DESIGN[backend])
     rows.append(result)
     soaking.run(ready, result, 20_000)
@@ -80,7 +81,8 @@ def test_the_kernels_trackers(ready, rows, backend, everything):
 
 @pytest.mark.parametrize("log", [LOGS[0], *map(long, LOGS[1:])])
 def test_lives(ready, rows, log):
-    """It starts itself anew, at the same addresses, and a process that shares the old memory lives on."""
+    """It starts itself anew, at the same addresses, and a process that shares
+    the old memory lives on."""
     result = soaking.Result(MACHINE, log)
     rows.append(result)
     assert not soaking.run(ready, result, 15_000, lives=3)

@@ -18,7 +18,8 @@ TESTS = "/usr/lib/ooh/tests"
 SUITES = ["bookworm", "trixie", "trixie-backports"]
 MACHINES = {"oldkernel": "bookworm", "newkernel": "trixie-backports"}
 # what depends on compat.h: page tables, the page cache, huge pages, the interface
-PROGRAMS = ["store", "mapping", "absent", "huge", "abi", "markers", "remapped", "many_mappings", "several"]
+PROGRAMS = ["store", "mapping", "absent", "huge", "abi", "markers", "remapped", "many_mappings",
+            "several"]
 WAYS = ["threads", "map", "fork", "shared", "file", "huge"]
 # the distribution's headers lack the vmlinux that this would be made from
 NO_BTF = re.compile(r"Skipping BTF generation for \S+ due to unavailability of vmlinux\n")
@@ -36,7 +37,8 @@ class Built:
         if suite == "trixie":
             self.release = next((PARTS / "root/usr/lib/modules").glob("*-amd64")).name
         else:
-            r = subprocess.run([TOP / "testbed/build", "kernel", suite], capture_output=True, text=True, timeout=1200)
+            r = subprocess.run([TOP / "testbed/build", "kernel", suite], capture_output=True,
+                               text=True, timeout=1200)
             if r.returncode:
                 raise RuntimeError(r.stderr)
             part = (PARTS / f"kernel-{suite}").resolve()
@@ -46,7 +48,8 @@ class Built:
                 f"KDIR=/usr/src/linux-headers-{self.release}", *options]
         self.log = ""
         for goal in ("clean", "modules"):
-            r = subprocess.run([TOP / "testbed/in-root", *make, goal], env=env, stdout=subprocess.PIPE,
+            r = subprocess.run([TOP / "testbed/in-root", *make, goal], env=env,
+                               stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True, timeout=600)
             self.returncode, self.log = r.returncode, self.log + r.stdout
         self.module = self.folder / "ooh.ko"
@@ -80,21 +83,27 @@ def test_builds_without_a_warning(built, suite):
     # nobody can make it report less than was written
     assert not any(i.startswith(b"parm=inject:") for i in info)
     # newer kernels give their interrupt to KVM's modules alone
-    assert (b"kvm_set_posted_intr_wakeup_handler" in b.module.read_bytes()) == (suite != "trixie-backports")
+    hooked = b"kvm_set_posted_intr_wakeup_handler" in b.module.read_bytes()
+    assert hooked == (suite != "trixie-backports")
 
 
-@pytest.mark.parametrize("option,parameters", [("DEBUG=1", {"inject", "epml_vmfunc"}), ("EPML=n", set()), ("XEN=n", set())])
+@pytest.mark.parametrize("option,parameters", [("DEBUG=1", {"inject", "epml_vmfunc"}),
+                                               ("EPML=n", set()), ("XEN=n", set())])
 def test_other_builds(option, parameters):
-    """With faults for tests to put in, which is what the guest has; with SPML alone; for kernels without Xen."""
+    """With faults for tests to put in, which is what the guest has; with SPML alone;
+    for kernels without Xen."""
     b = Built("trixie", option)
     assert b.returncode == 0 and NO_BTF.sub("", b.log) == "", b.log[-3000:]
-    assert {i.split(b"=")[1].split(b":")[0].decode() for i in b.info() if i.startswith(b"parm=")} == parameters
+    assert {i.split(b"=")[1].split(b":")[0].decode()
+            for i in b.info() if i.startswith(b"parm=")} == parameters
     # what it would need of the kernel for hypercalls
     assert (b"xen_domain_type" in b.module.read_bytes()) == (option != "XEN=n")
 
 
-@pytest.mark.parametrize("version,flags,good", [("5.19", [], False), ("6.1", [], True), ("7.3", [], True),
-                                                ("7.4", [], False), ("7.4", ["-DOOH_UNTESTED_KERNEL"], True)])
+@pytest.mark.parametrize("version,flags,good", [("5.19", [], False), ("6.1", [], True),
+                                                ("7.3", [], True),
+                                                ("7.4", [], False),
+                                                ("7.4", ["-DOOH_UNTESTED_KERNEL"], True)])
 def test_other_versions_are_refused(tmp_path, version, flags, good):
     header = TOP / "guest-kmod/compat/compat.h"
     for name in re.findall(r"#include <(.+)>", header.read_text()):
@@ -104,7 +113,8 @@ def test_other_versions_are_refused(tmp_path, version, flags, good):
     (tmp_path / "linux/version.h").write_text(
         "#define KERNEL_VERSION(a, b, c) (((a) << 16) + ((b) << 8) + (c))\n"
         f"#define LINUX_VERSION_CODE KERNEL_VERSION({major}, {minor}, 0)\n")
-    r = subprocess.run(["gcc", "-E", "-nostdinc", "-I", tmp_path, "-DCONFIG_X86_64", *flags, header],
+    r = subprocess.run(["gcc", "-E", "-nostdinc", "-I", tmp_path, "-DCONFIG_X86_64",
+                        *flags, header],
                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60)
     assert (r.returncode == 0) == good, r.stderr
     assert good or "#error" in r.stderr

@@ -149,15 +149,18 @@ def test_shell_on_a_terminal():
 
 def test_two_at_once(vm):
     """The second waits for the first."""
-    ps = [subprocess.Popen([VM, "exec", "--", "sh", "-c", f"sleep 2; echo {i}"], stdin=subprocess.DEVNULL,
+    ps = [subprocess.Popen([VM, "exec", "--", "sh", "-c", f"sleep 2; echo {i}"],
+                           stdin=subprocess.DEVNULL,
                            stdout=subprocess.PIPE) for i in range(2)]
     assert [p.communicate(timeout=120)[0] for p in ps] == [b"0\n", b"1\n"]
 
 
-@pytest.mark.provokes(r"sysrq|Kernel panic|Call Trace|panic|crashed|CPU: .* PID|</?TASK>|BUG|domain_crash")
+@pytest.mark.provokes(r"sysrq|Kernel panic|Call Trace|panic|crashed|CPU: "
+                      r".* PID|</?TASK>|BUG|domain_crash")
 def test_a_guest_that_panics(vm):
     """A result that names the cause, and a machine that is there again for the next."""
-    r = vm.sh("echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger; sleep 1000", timeout=120)
+    r = vm.sh("echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger; sleep 1000",
+              timeout=120)
     assert r.returncode == 125, (r.stdout, r.stderr)
     assert "panic" in r.stderr.lower() or "crash" in r.stderr.lower()
     began = time.monotonic()
@@ -173,13 +176,15 @@ def test_restored_from_its_snapshot(vm):
     assert vm.exec("test", "-e", "/tmp/left-behind").returncode == 1
     assert time.monotonic() - began < 60
     # and the virtual hardware is in order: time passes, timers and interrupts work
-    began, ended = map(float, vm.good("cut -d' ' -f1 /proc/uptime; sleep 0.5; cut -d' ' -f1 /proc/uptime").split())
+    began, ended = map(float, vm.good("cut -d' ' -f1 /proc/uptime; sleep 0.5; "
+                                      "cut -d' ' -f1 /proc/uptime").split())
     assert 0.49 <= ended - began < 30
 
 
 def test_apicv_and_posted_interrupts_are_on(vm):
     log = vm.boot_log()
-    for feature in ("Virtual Interrupt Delivery", "Posted Interrupt Processing", "Page Modification Logging"):
+    for feature in ("Virtual Interrupt Delivery", "Posted Interrupt Processing",
+                    "Page Modification Logging"):
         assert feature in log
     assert "apicv=0" not in log
 
@@ -196,6 +201,7 @@ def test_nothing_of_this_machine_is_needed(vm):
 
 
 def test_in_root_runs_in_the_guests_distribution():
-    out = subprocess.run([TOP / "testbed" / "in-root", "sh", "-c", "pwd; . /etc/os-release; echo $VERSION_CODENAME"],
+    out = subprocess.run([TOP / "testbed" / "in-root", "sh", "-c",
+                          "pwd; . /etc/os-release; echo $VERSION_CODENAME"],
                          stdout=subprocess.PIPE, text=True, check=True).stdout
     assert out.split() == ["/ooh", "trixie"]

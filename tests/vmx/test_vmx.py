@@ -33,8 +33,8 @@ def built():
 
 
 class Run:
-    """One run of the machine, to its end or the limit: verdicts by name, (verdict, reason); what tests
-    measured, by name, "word number ...". `costs`: a table of them."""
+    """One run of the machine, to its end or the limit: verdicts by name, (verdict, reason); what
+    tests measured, by name, "word number ...". `costs`: a table of them."""
 
     def __init__(self, bochs, name, features="", restore=None, costs=None):
         self.dir = OUT / "run" / name
@@ -62,13 +62,16 @@ class Run:
             (self.dir / "costs").write_text(costs, encoding="utf-8")
         args = ["-r", restore] if restore else ["-f", "bochsrc"]
         try:
-            self.status = subprocess.run([bochs / "bochs", "-q", *args], cwd=self.dir, timeout=LIMIT,
+            self.status = subprocess.run([bochs / "bochs", "-q", *args], cwd=self.dir,
+                                         timeout=LIMIT,
                                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                         stderr=subprocess.DEVNULL, env={**os.environ, "BX_SIM_DIR": "."}).returncode
+                                         stderr=subprocess.DEVNULL,
+                                         env={**os.environ, "BX_SIM_DIR": "."}).returncode
         except subprocess.TimeoutExpired:
             self.status = "time over"
         self.log = (self.dir / "serial.log").read_text(errors="replace")
-        said = list(re.finditer(r"^TEST (\w+): (?:\[(.*)\] )?(SUCCESS|FAILURE|ERROR|SKIP) ?(.*)$", self.log, re.M))
+        said = list(re.finditer(r"^TEST (\w+): (?:\[(.*)\] )?(SUCCESS|FAILURE|ERROR|SKIP) ?(.*)$",
+                                self.log, re.M))
         self.verdicts = {m[1]: (m[3], m[4]) for m in said}
         self.measured = {m[1]: m[2] for m in said if m[2]}
 
@@ -88,13 +91,15 @@ def run(built):
 
 @pytest.fixture(scope="module")
 def with_costs(built):
-    return Run(built, "costs", FEATURES, costs=(TOP / "testbed" / "costs").read_text(encoding="utf-8"))
+    return Run(built, "costs", FEATURES,
+               costs=(TOP / "testbed" / "costs").read_text(encoding="utf-8"))
 
 
 def verdict_of(run, name):
     if name not in run.verdicts:
         # not a verdict on the processor: the test or its machine broke
-        raise RuntimeError(f"no verdict; status {run.status}, the output ends with:\n{run.log[-500:]}")
+        raise RuntimeError(f"no verdict; status {run.status}, the output ends with:\n"
+                           f"{run.log[-500:]}")
     verdict, reason = run.verdicts[name]
     if verdict == "SKIP":
         pytest.skip(reason)
@@ -106,14 +111,16 @@ def verdict_of(run, name):
 WITHOUT_COSTS = [t for t in TESTS if t[0] != "costs"]
 
 
-@pytest.mark.parametrize("name", [name for _, name in WITHOUT_COSTS], ids=["-".join(t) for t in WITHOUT_COSTS])
+@pytest.mark.parametrize("name", [name for _, name in WITHOUT_COSTS],
+                         ids=["-".join(t) for t in WITHOUT_COSTS])
 def test_cpu(run, name):
     verdict_of(run, name)
 
 
 @pytest.mark.parametrize("name", [name for group, name in TESTS if group == "costs"])
 def test_an_event_costs_what_the_table_says(with_costs, name):
-    """By the time stamp counter, within a tenth; what else was charged in the window is taken off, by the table."""
+    """By the time stamp counter, within a tenth; what else was charged in the window is
+    taken off, by the table."""
     verdict_of(with_costs, name)
     event, numbers = with_costs.numbers(name)
     charges = {k: numbers[k] * cost for k, cost in tables.costs().items()}
@@ -127,7 +134,8 @@ def test_an_event_costs_what_the_table_says(with_costs, name):
 
 def test_an_exit_costs_by_its_reason(built):
     """Here VMCALL, basic reason 18; and what the table leaves out costs nothing."""
-    for table, each in (("vmexit 330\nvmexit.18 1000\n", 1000), ("vmexit 330\nvmexit.10 1000\n", 330), ("iret 5\n", 0)):
+    for table, each in (("vmexit 330\nvmexit.18 1000\n", 1000),
+                        ("vmexit 330\nvmexit.10 1000\n", 330), ("iret 5\n", 0)):
         event, numbers = Run(built, "reason", FEATURES, costs=table).numbers("costs_vmexit")
         assert event == "vmexit" and numbers[event] >= 200
         assert numbers["charged"] == pytest.approx(each * numbers[event], rel=0.01)
@@ -136,7 +144,8 @@ def test_an_exit_costs_by_its_reason(built):
 def test_costs_change_no_verdict(run, with_costs):
     assert with_costs.ended(), (with_costs.status, with_costs.log[-500:])
     for group, name in TESTS:
-        assert with_costs.verdicts[name][0] == ("SUCCESS" if group == "costs" else run.verdicts[name][0]), with_costs.verdicts[name]
+        found, expected = with_costs.verdicts[name], run.verdicts[name][0]
+        assert found[0] == ("SUCCESS" if group == "costs" else expected), found
         assert group != "costs" or run.verdicts[name][1] == "this machine has no table of costs"
 
 
@@ -154,12 +163,15 @@ def test_a_processor_without_epml(built):
 
 
 def test_undefined_bits_of_a_full_pml_log(built, run):
-    """With the feature for it, a full log's qualification has every bit that the manual leaves undefined."""
+    """With the feature for it, a full log's qualification has every bit that the
+    manual leaves undefined."""
     assert run.measured["pml_full_without_epml"] == "qualification 0"
     undefined = Run(built, "undefined", FEATURES + " vmx_pml_undefined_bits")
     assert undefined.ended(), (undefined.status, undefined.log[-500:])
     assert undefined.measured["pml_full_without_epml"] == "qualification ffffffffffffefff"
-    assert {name: v for name, (v, _) in undefined.verdicts.items()} == {name: v for name, (v, _) in run.verdicts.items()}
+    assert {name: v for name, (v, _) in undefined.verdicts.items()} == {name: v for name,
+                                                                        (v,
+                                                                         _) in run.verdicts.items()}
 
 
 def test_snapshot(built, run):
