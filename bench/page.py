@@ -47,8 +47,17 @@ def number(x: float, digits: int = 3) -> str:
     return f"{x:.{digits}g}" if abs(x) >= 1 or x == 0 else f"{x:.2f}"
 
 
+def count(n: int, what: str) -> str:
+    """With what is counted in the singular or the plural; units are the same in both."""
+    if what in ("MiB", "ms"):
+        return f"{n} {what}"
+    plural = "es" if what.endswith("s") else "s"
+    return f"{n} {what}{plural if n != 1 else ''}"
+
+
 def is_number(text: str) -> bool:
-    return re.fullmatch(r"[-+\d.,%]+( MiB| %| ms| vCPUs| processes| guests)?", text) is not None
+    return re.fullmatch(r"[-+\d.,%]+( MiB| %| ms| vCPUs?| process(es)?| guests?)?",
+                        text) is not None
 
 
 @dataclass

@@ -14,14 +14,15 @@ from bench.sensitivity import sensitivity
 from bench.series import Measured
 
 # in the order of the page
-SECTIONS = (sections.events, sections.headline, goals, sections.phases, paper, sections.shares,
+SECTIONS = (sections.headline, goals, sections.events, sections.phases, paper, sections.shares,
             sections.scaling, sections.programs, sensitivity, sections.table_of_costs,
             sections.believe)
 
 
 def report(text: str) -> Page:
     measured = Measured(*raw.parse(text))
-    page = Page("What tracking costs, by tracker", measured.run.mode)
+    page = Page("What tracking costs, by tracker",
+                f"{measured.run.mode}. Substrate: {'; '.join(measured.substrates())}")
     for section in SECTIONS:
         section(measured, page)
     return page

@@ -7,7 +7,7 @@ import functools
 import statistics
 
 from bench import figures
-from bench.page import Page, number
+from bench.page import Page, count, number
 from bench.raw import Line
 from bench.series import (LOGS, MILLION, Measured, Program, Series, Spread, ordered, per_page,
                           spread, value_of)
@@ -42,18 +42,20 @@ def events(m: Measured, page: Page) -> None:
         return
     page.title("Events of a round")
     page.text(f"""An array is written over and over while a collector ends a round every
-        {found[0].key.milliseconds / 1000:g} s (the rounds of the next table). What there is more
-        of each event than in as long a time without a tracker, of the whole machine; medians of
-        {len(found[0].rounds)} rounds, least and most are in the CSV.""")
+        {found[0].key.milliseconds / 1000:g} s (the rounds of the first table). What there is more
+        of each event than in as long a time without a tracker, of the whole machine: the median of
+        {count(len(found[0].rounds), "round")}. A dash: no more than rounds without a tracker differ
+        by. The CSV has all, with least and most.""")
     for names, note in (
             (EXITS, "VM exits, all and by reason; what flushes the TLB."),
-            (EVENTS, "The others; pages that were missed and extra are in the next table.")):
+            (EVENTS, "The others; pages that were missed and extra are in the first table.")):
         rows = []
         for s in found:
             cells = []
             for n in names:
                 more = s.more(n)
-                cells.append(number(round(more.median), 6))
+                told = abs(more.median) > m.noise(s, n)
+                cells.append(number(round(more.median), 6) if told else "-")
                 page.record("events", s, n, "more than without, a round", more)
             rows.append([f"{s.key.mib} MiB", s.backend, *cells])
         heads = [n.replace("exit_", "").replace("_", " ") for n in names]
@@ -68,11 +70,14 @@ def headline(m: Measured, page: Page) -> None:
     page.title("What the tracked program pays")
     page.text(f"""A program writes its array over and over, word by word; a collector ends a round
         every {found[0].key.milliseconds / 1000:g} s. Slow-down: cycles for each page gone over,
-        compared with rounds without a tracker before and behind it in the same run; on one
-        processor the collector's own time is taken off, and given beside it. Missed: pages
-        written that the round did not report; extra: pages reported that were not written, both
-        known from where the writer was; of what is written while a round ends, only the next round
-        is sure.""")
+        compared with rounds without a tracker before and after it in the same run; on one
+        processor the collector's own time is taken off, and given in the table.""")
+    page.figure(functools.partial(figures.sizes, found=found),
+                "Slow-down of the tracked program by size of its array; bars from the least to the "
+                "largest round.", m.substrate("headline"))
+    page.text("""Missed: pages written that the round did not report; extra: pages reported that
+        were not written, both known from where the writer was; of what is written while a round
+        ends, only the next round is sure.""")
     rows = []
     for s in found:
         slow, collect = s.slowdown(), s.collect()
@@ -84,11 +89,9 @@ def headline(m: Measured, page: Page) -> None:
                      number(collect.median), *pages(page, "headline", s)])
     page.table(["array", "tracker", "slow-down min, %", "median", "max", "collector, % of time",
                 "end of a round, M cycles", "reported", "missed", "extra"], rows,
-               f"Of {found[0].slowdown().runs} rounds each. Substrate: {m.substrate('headline')}.")
+               f"Of {count(found[0].slowdown().runs, 'round')} each. "
+               f"Substrate: {m.substrate('headline')}.")
     noise(m, page)
-    page.figure(functools.partial(figures.sizes, found=found),
-                "Slow-down of the tracked program by size of its array; bars from the least to the "
-                "largest round.", m.substrate("headline"))
 
 
 def noise(m: Measured, page: Page) -> None:
@@ -133,7 +136,7 @@ def phases(m: Measured, page: Page) -> None:
         beside them is the way from and to the library.""")
     heads = [f"{n} {k}" for n in names for k in ("min", "median", "max")]
     page.table(["array", "tracker", *heads, "end of a round"], rows,
-               f"Million cycles. Of {len(found[0].rounds)} rounds. "
+               f"Million cycles. Of {count(len(found[0].rounds), 'round')}. "
                f"Substrate: {m.substrate('phases')}.")
 
 
@@ -177,14 +180,14 @@ SCALING = (
      "The array of the first table at 100 MiB, with shorter rounds, too.", "ms"),
     ("vcpus", "cpus", "By number of vCPUs",
      "With two, the writer and the collector have a vCPU and a processor each, and nothing is "
-     "taken off.", "vCPUs"),
+     "taken off.", "vCPU"),
     ("guests", "guests", "With other guests",
      "Guests that share the processor; in each an array of 32 MiB is written and tracked in the "
      "same way, and has as much time between two rounds. That of one of them, with and without its "
-     "tracker; the others go on.", "guests"),
+     "tracker; the others go on.", "guest"),
     ("processes", "processes", "By number of tracked processes",
      "Each of 32 MiB, 10 % of it written in a round; cycles of the round's end are the sum.",
-     "processes"),
+     "process"),
     ("control", "mib", "A program that reads only",
      "The array is read over and over; each page reported would be extra.", "MiB"))
 
@@ -206,14 +209,15 @@ def scaling(m: Measured, page: Page) -> None:
             if slow:
                 page.record(part, s, "slow-down", "%", slow)
             page.record(part, s, "end of a round", "million cycles", collect)
-            rows.append([f"{getattr(s.key, field)} {unit}", s.backend,
+            rows.append([count(getattr(s.key, field), unit), s.backend,
                          *(signed(slow) if slow else "---"), *numbers(collect),
                          *pages(page, part, s)[1:]])
         page.table(["", "tracker", "slow-down, %: min", "median", "max",
                     "end of a round, M cycles: min", "median", "max", "missed", "extra"], rows,
                    f"Substrate: {m.substrate(part)}.")
         if len({getattr(s.key, field) for s in found}) > 1:
-            page.figure(functools.partial(figures.scaling, found=found, field=field, unit=unit),
+            several = count(2, unit).split()[1]
+            page.figure(functools.partial(figures.scaling, found=found, field=field, unit=several),
                         title + ".", m.substrate(part))
 
 

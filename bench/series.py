@@ -7,7 +7,7 @@ import collections
 import statistics
 from typing import Callable, Iterable, NamedTuple
 
-from bench.raw import PROGRAMS, SUBSTRATES, Line, Run
+from bench.raw import PROGRAMS, SUBSTRATES, SUBSTRATES_AT_LENGTH, Line, Run
 
 # of the trackers, in tables and figures
 ORDER = ["epml", "spml", "pagemap-scan", "soft-dirty", "uffd-wp", "mprotect"]
@@ -166,12 +166,24 @@ class Measured:
                  all(getattr(s.key, k) == v for k, v in want.items())]
         return ordered(found, *by) if by else found
 
+    def noise(self, s: Series, event: str) -> float:
+        """By how many of them all rounds without a tracker differ, in as long a time as of `s`."""
+        rates = [float(r[event] / r["ticks"]) for t in self.series
+                 if t.backend == "none" and t.key == s.key for r in t.rounds]
+        ticks = statistics.mean(float(r["ticks"]) for r in s.rounds)
+        return (max(rates) - min(rates)) * ticks if rates else 0
+
     def programs(self) -> list[Program]:
         runs = collections.defaultdict(list)
         for s in self.series:
             if s.key.part in PROGRAMS and s.backend != "none":
                 runs[s.key.bench, s.backend].append(s)
         return [Program(runs[k]) for k in sorted(runs, key=lambda k: (k[0], rank(k[1])))]
+
+    def substrates(self) -> list[str]:
+        """All that there are, at length."""
+        names = dict.fromkeys(d["substrate"] for d in self.lines)
+        return [SUBSTRATES_AT_LENGTH.get(name, SUBSTRATES[name]) for name in names]
 
     def substrate(self, part: str) -> str:
         found = (d["substrate"] for d in self.lines if d["part"] == part)

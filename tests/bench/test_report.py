@@ -84,6 +84,31 @@ def test_figures_from_the_raw_lines(made):
     assert row["substrate"] == "emulated"
 
 
+def test_page_opens_with_its_plot(made):
+    """The headline's, before any table."""
+    page = (made / "report.html").read_text(encoding="utf-8")
+    figure = page.index("<figure>")
+    assert figure < page.index("<table>")
+    assert page[:figure].count("<h2>") == 1 and "What the tracked program pays" in page[:figure]
+
+
+def test_an_event_that_differs_by_chance_is_a_dash(tmp_path):
+    """By no more than it does in rounds without a tracker."""
+    text = "# mode emulated\n"
+    for backend, exits, cpuid in (("none", 100, 50), ("epml", 108, 80), ("none", 110, 50)):
+        line = good().replace("backend none", f"backend {backend}")
+        for name, value in (("ticks", 1000), ("exits", exits), ("exit_cpuid", cpuid)):
+            line = re.sub(rf" {name} \d+", f" {name} {value}", line, count=1)
+        text += line + "\n"
+    (tmp_path / "raw.txt").write_text(text, encoding="utf-8")
+    r = subprocess.run([REPORT, tmp_path], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert r.returncode == 0, r.stderr
+    events = (tmp_path / "report.txt").read_text(encoding="utf-8").split("Events of a round")[1]
+    row = next(line.split() for line in events.splitlines() if " epml " in line)
+    # the array's size in two words, the tracker, exits, log full, vmcall, interrupt, cpuid
+    assert (row[3], row[7]) == ("-", "30")
+
+
 def test_page_stands_alone(made):
     page = (made / "report.html").read_text(encoding="utf-8")
     assert not re.search(r'(src|href)="(?!#)(https?:)?//|<script|@import|<link', page)
