@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the whole module counts, since it was loaded. Guarded by ooh_rmap_lock, except that
- * a CPU which comes up or goes down between two rounds makes a hypercall of its own.
+ * What the whole module has counted since it was loaded. Guarded by ooh_rmap_lock, except
+ * that a CPU which comes up or goes down between two rounds makes a hypercall of its own.
  */
 #ifndef OOH_COUNTERS_H
 #define OOH_COUNTERS_H
@@ -10,14 +10,14 @@
 
 struct ooh_counters {
 	u64 armed;	   /* frames that are armed now */
-	u64 armings;	   /* times that a frame was newly armed */
+	u64 armings;	   /* how often a frame was newly armed */
 	u64 foreign;	   /* records of frames that nobody uses */
-	u64 refused;	   /* times that the hypervisor refused to arm a frame */
-	u64 not_forgotten; /* times that it refused to forget frames */
+	u64 refused;	   /* how often the hypervisor refused to arm a frame */
+	u64 not_forgotten; /* how often it refused to forget frames */
 	u64 hypercalls;	   /* calls of the hypervisor: also exits to QEMU */
-	u64 drain_ns;	   /* time in: empty the logs */
-	u64 map_ns;	   /* time in: find the users of what was logged */
-	u64 arm_ns;	   /* time in: arm frames and forget them */
+	u64 drain_ns;	   /* time spent emptying the logs */
+	u64 map_ns;	   /* time spent finding the users of what was logged */
+	u64 arm_ns;	   /* time spent arming and forgetting frames */
 };
 
 extern struct ooh_counters ooh_counters;

@@ -20,7 +20,7 @@
 #include "log.h"
 #include "round.h"
 
-/* No hypervisor sends an interrupt when the log fills: whoever polls has us look so often. */
+/* No hypervisor sends an interrupt when the log fills: while somebody polls, we look this often. */
 #define LOOK_MS 10
 
 /* The sizes of the structs in the first version that had one. */
@@ -30,13 +30,13 @@
 #define STATS_SIZE_MIN	 16
 #define LOWAT_SIZE_MIN	 16
 
-/* What the kernel gives to whoever may open a /proc/PID/mem. */
+/* The operations of an open /proc/PID/mem. */
 static const struct file_operations *mem_fops;
 
 struct ooh_file {
 	struct ooh_rounds *rounds;
 	u64 lowat; /* records */
-	u32 told;  /* in which of the rounds the waiters were told, + 1 */
+	u32 told;  /* the round in which the waiters were told, + 1 */
 	wait_queue_head_t wait;
 	struct delayed_work look;
 };
@@ -60,12 +60,12 @@ static void look_for_waiters(struct work_struct *work)
 
 	if (!waitqueue_active(&f->wait))
 		return;
-	/* once a round: edge-triggered waiters take each wakeup for news */
+	/* once per round: edge-triggered waiters take each wakeup for a change */
 	if (mask && (f->told != rounds + 1 || mask & EPOLLHUP)) {
 		WRITE_ONCE(f->told, rounds + 1);
 		wake_up_poll(&f->wait, mask);
 	}
-	/* it was, and is not any more: the next time is news */
+	/* no longer: the next time is a change again */
 	if (!mask)
 		WRITE_ONCE(f->told, 0);
 	if (!(mask & EPOLLHUP))
@@ -81,7 +81,7 @@ static __poll_t ooh_poll(struct file *file, struct poll_table_struct *pt)
 	mask = poll_state(f);
 	if (!mask)
 		WRITE_ONCE(f->told, 0);
-	/* also when readable now: an edge-triggered waiter stays for the next time */
+	/* even if it is readable now: an edge-triggered waiter waits for the next time */
 	if (!(mask & EPOLLHUP))
 		schedule_delayed_work(&f->look, msecs_to_jiffies(LOOK_MS));
 	return mask;
@@ -124,8 +124,8 @@ static int ooh_release(struct inode *inode, struct file *file)
 }
 
 /*
- * Takes in a struct that begins with its size: as much as both sides know. What the caller
- * knows beyond that must be 0.
+ * Copies a struct that begins with its size from the caller, as far as both sides know it.
+ * Fields that only the caller knows must be 0.
  */
 static int get_struct(void *known, size_t size, size_t min_size, const void __user *p,
 		      u32 *its_size)
@@ -139,7 +139,7 @@ static int get_struct(void *known, size_t size, size_t min_size, const void __us
 	if (*its_size > PAGE_SIZE)
 		return -E2BIG;
 	ret = copy_struct_from_user(known, size, p, *its_size);
-	/* the size is what was looked at, whatever it has become */
+	/* the caller may have changed it meanwhile: the size that was checked counts */
 	*(u32 *)known = *its_size;
 	return ret;
 }
@@ -168,8 +168,8 @@ static int ioctl_info(void __user *p)
 }
 
 /*
- * The memory that an open /proc/PID/mem stands for, with mm_users, or an error. The kernel's
- * own check of who may trace whom is not exported; it has been made when the file was opened.
+ * The memory that an open /proc/PID/mem stands for, with mm_users, or an error. The kernel
+ * does not export its check of who may trace whom, but made it when the file was opened.
  */
 static struct mm_struct *mm_of(int fd)
 {
@@ -212,7 +212,7 @@ static int ioctl_attach(struct ooh_file *f, void __user *p)
 		ooh_rounds_unlock(f->rounds);
 	}
 	put_pid(pid);
-	/* the last user takes the memory down */
+	/* if this is the last user, the memory goes away */
 	mmput_async(mm);
 	return ret;
 }
@@ -234,7 +234,7 @@ static int ioctl_collect(struct ooh_file *f, void __user *p)
 	ret = ooh_rounds_collect(f->rounds, &c);
 	if (!ret)
 		ret = PUT(&c, p, size);
-	/* the caller has it all */
+	/* the caller has all of it */
 	if (!ret)
 		ooh_rounds_reported(f->rounds, &c);
 	ooh_rounds_unlock(f->rounds);
@@ -296,7 +296,7 @@ static long ooh_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	long ret = do_ioctl(file->private_data, cmd, (void __user *)arg);
 
-	/* nothing was done that the same call would not do */
+	/* nothing was done that the same call would not do again */
 	return ret == -EINTR ? -ERESTARTSYS : ret;
 }
 
@@ -317,7 +317,7 @@ static struct miscdevice ooh_misc = {
 	.mode = 0600,
 };
 
-/* Whoever loads a module is trusted to have the real /proc, and that it is, is looked at. */
+/* Whoever loads a module is trusted to have the real /proc mounted; this checks that it is. */
 static int learn_mem_fops(void)
 {
 	struct file *file = filp_open("/proc/self/mem", O_RDONLY, 0);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Faults put in on purpose, to prove that tests see them. Only in a debug build (make
+ * Faults planted on purpose, to prove that tests see them. Only in a debug build (make
  * DEBUG=1): a module for use cannot be made to report less than was written.
  */
 #ifndef OOH_INJECT_H

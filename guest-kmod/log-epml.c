@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * EPML: the log that the processor writes for this guest, one for each CPU, read
- * without Xen. include/xen/spml.h is the contract, docs/epml-spec.md the
- * processor's part. Xen's bitmap remains beside it: it has what others than our
- * CPUs write, and what Xen takes out of a log that was full.
+ * EPML: the log that the processor writes for this guest, one per CPU, which the guest reads
+ * without Xen. include/xen/spml.h is the contract, docs/epml-spec.md the processor's part.
+ * Xen's bitmap remains beside it: it has what others than our CPUs write, and what Xen takes
+ * out of a log that was full.
  *
- * A frame that follows no more writes ("silent") is on record in a CPU's log, in
- * the set of logged frames, or in Xen's bitmap. A collect goes through these three
- * in this order, and arms again what it takes out of one of them and has a user.
+ * A frame whose next write makes no record ("silent") is on record in a CPU's log, in the set
+ * of logged frames, or in Xen's bitmap. A collect goes through these three in this order, and
+ * arms again each frame that it takes out and that has a user.
  */
 #include <linux/cpu.h>
 #include <linux/ktime.h>
@@ -38,23 +38,23 @@
 #endif
 
 /*
- * A CPU is interrupted when so many records have room yet: what it may write with
- * interrupts off before Xen has to help out. It is 256 KiB of different pages.
- * Without an interrupt Xen empties each log that is full, by a VM exit.
+ * A CPU is interrupted when room for this many records is left: so much it can write with
+ * interrupts off before Xen has to step in, 256 KiB of different pages. Without an interrupt
+ * Xen empties each log that is full, by a VM exit.
  */
 #define LOW_WATER (OOH_LOG_INTERRUPT ? 64 : 0)
 #define RUNS	  1024
 
 struct record {
 	u64 linear; /* and XEN_EPML_R_* */
-	u64 gpa;    /* 0: taken. The kernel never gives out frame 0 */
+	u64 gpa;    /* 0: taken. The kernel never allocates frame 0 */
 };
 
 struct cpu_log {
 	struct record *records; /* a page, written from the end to the beginning */
-	bool on;		/* Xen has it */
-	int error;		/* why not */
-	bool kept;		/* Xen did not let go of it: never to be freed */
+	bool on;		/* registered with Xen */
+	int error;		/* why it is not */
+	bool kept;		/* Xen did not give it back: never to be freed */
 	u64 taken, walks, user, notifications;
 };
 
@@ -67,9 +67,9 @@ module_param_named(epml_vmfunc, use_vmfunc, bool, 0600);
 MODULE_PARM_DESC(epml_vmfunc, "arm by VM functions where the processor has them; N: by hypercall");
 
 /*
- * The set of logged frames, in chunks. A bit of a chunk's summary stands for a long of
- * it. A chunk is there before any of its frames is armed, so that interrupts need no
- * memory: frames of others were never armed.
+ * The set of logged frames, in chunks. A bit of a chunk's summary stands for a long of the
+ * chunk. A chunk exists before any of its frames is armed, so interrupts need no memory:
+ * frames of chunks that do not exist were never armed.
  */
 #define CHUNK_LONGS   (OOH_CHUNK_FRAMES / BITS_PER_LONG)
 #define SUMMARY_LONGS BITS_TO_LONGS(CHUNK_LONGS)
@@ -88,7 +88,7 @@ static u64 arm_ticks;
 static struct xen_spml_range *runs;
 static unsigned int nr_runs;
 
-/* VMREAD, VMWRITE: false when there is no log (#UD), as after a migration. */
+/* VMREAD, VMWRITE: false if there is no log (#UD), as after a migration. */
 static bool read_index(unsigned long *index)
 {
 	u8 ok = 0;
@@ -131,8 +131,8 @@ static bool vmfunc(u32 function, u64 *gpa, const unsigned long *bitmap)
 }
 
 /*
- * What is taken out of a log: neighbours go into the set together. Data and page tables, which
- * come by turns, are in few chunks.
+ * What is taken out of a log. Neighbours go into the set together. Data and page tables come
+ * in turns, but lie in few chunks.
  */
 #define FOUND 8
 struct taken {
@@ -147,7 +147,7 @@ static noinline struct set_chunk *find_chunk(struct taken *t, unsigned long nr)
 	return t->found[nr % FOUND];
 }
 
-/* From any CPU. The bits first: take_set() goes by the summary. */
+/* From any CPU. The bits come first, as take_set() starts from the summary. */
 static __always_inline void add_to_set(struct taken *t)
 {
 	unsigned long old, at = t->word % CHUNK_LONGS, nr = t->word / CHUNK_LONGS;
@@ -188,15 +188,13 @@ static __always_inline bool take_record(struct taken *t, struct record *r)
 }
 
 /*
- * Empties the log of the CPU it runs on. Interrupts are off, but records can be
- * made even so: by an NMI, or by page walks of what is done here. Nothing keeps
- * them from coming between the VMREAD and the VMWRITE, which then would forget
- * them. Therefore records are wiped when they are taken, and what lies below the
- * index is wiped already: such a record is where the index was, or, if Xen had
- * to empty the full log meanwhile, at the end again. What was made behind the
- * VMWRITE may be taken there too early, which is no harm. Until this is done up
- * to 64 frames are neither in the log nor in the set: nobody looks for them, as a
- * collect waits for it to be done on all CPUs.
+ * Empties the log of the CPU that it runs on. Interrupts are off, but records can still be
+ * made: by an NMI, or by page walks of this code. They may come between the VMREAD and the
+ * VMWRITE, which would then lose them. Therefore each record is wiped when it is taken, so all
+ * below the index is always wiped. A record made in between is where the index was, or, if Xen
+ * had to empty the full log meanwhile, at the end again. A record made after the VMWRITE may be
+ * taken too early there, which does no harm. Until this is done, up to 64 frames are neither in
+ * the log nor in the set. Nobody looks for them: a collect waits until it is done on all CPUs.
  */
 static void drain_cpu_log(void *unused)
 {
@@ -232,9 +230,9 @@ static void drain_cpu_log(void *unused)
 }
 
 /*
- * The log's interrupt needs a vector that no device's interrupt can get and whose handler
- * a module can set. There is one: where the kernel has KVM wake up the vCPUs of guests.
- * Nobody else uses it here, as Xen lets no domain with spml=1 have guests of its own.
+ * The log's interrupt needs a vector that no device's interrupt can get, and whose handler a
+ * module can set. There is one, by which KVM wakes up the vCPUs of its guests. Nobody else
+ * uses it here, as Xen lets no domain with spml=1 have guests of its own.
  */
 #if OOH_LOG_INTERRUPT
 /* The log of this CPU fills. In interrupt context. */
@@ -246,7 +244,7 @@ static void cpu_log_fills(void)
 
 static void handle_interrupt(bool on)
 {
-	/* NULL: waits for those that run */
+	/* NULL: waits for handlers that run */
 	kvm_set_posted_intr_wakeup_handler(on ? cpu_log_fills : NULL);
 }
 #else
@@ -281,8 +279,8 @@ static int queue_run(u64 gfn, u32 nr)
 }
 
 /*
- * Those with a bit of the OOH_GROUP_FRAMES frames from gfn on, which is aligned. They are
- * armed when flush_translations() has been everywhere.
+ * Arms those of the OOH_GROUP_FRAMES frames from gfn on, which is aligned, whose bit is set.
+ * They are armed when flush_translations() has run on all CPUs.
  */
 static __always_inline int rearm_group(u64 gfn, const unsigned long *bits, bool by_vmfunc)
 {
@@ -300,7 +298,7 @@ static __always_inline int rearm_group(u64 gfn, const unsigned long *bits, bool 
 			return -ENODEV;
 		if (gpa == end)
 			break;
-		/* not mapped as it was armed: for Xen to see to */
+		/* not mapped as it was when it was armed: Xen has to do it */
 		ret = queue_run(gpa >> PAGE_SHIFT, 1);
 		gpa += PAGE_SIZE;
 	}
@@ -317,7 +315,7 @@ static bool all_have_logs(void)
 	return true;
 }
 
-/* What taking the set does, and did. */
+/* How the set is taken, and what came of it. */
 struct taking {
 	const struct ooh_log_sink *sink;
 	enum ooh_inject fault;
@@ -326,7 +324,7 @@ struct taking {
 	int ret;
 };
 
-/* Lets users know of all frames but every 16th: a fault that a test put in. */
+/* Hands over all frames but every 16th: a fault that a test planted. */
 static noinline void hand_over_most(const struct ooh_log_sink *sink, u64 gfn, unsigned long *group)
 {
 	DECLARE_BITMAP(unheard, OOH_GROUP_FRAMES);
@@ -341,8 +339,8 @@ static noinline void hand_over_most(const struct ooh_log_sink *sink, u64 gfn, un
 }
 
 /*
- * The group of frames that the longs of the chunk from first on stand for. Bit i of used: the
- * summary has the long first + i.
+ * Takes the group of frames of the longs from first on. Bit i of used: the summary has the
+ * long first + i.
  */
 static __always_inline void take_group(struct taking *t, struct set_chunk *chunk, u64 base,
 				       unsigned int first, unsigned int used)
@@ -372,14 +370,14 @@ static __always_inline void take_group(struct taking *t, struct set_chunk *chunk
 	began = get_cycles();
 	err = rearm_group(gfn, group, t->by_vmfunc);
 	arm_ticks += get_cycles() - began;
-	/* go on: what is in the set has to become known */
+	/* go on: everything in the set has to be reported */
 	if (!t->ret)
 		t->ret = err;
 }
 
 /*
- * Takes all frames out of the set, and lets their users know. Those that have
- * users are armed again: the others never were, or no longer need to be.
+ * Takes all frames out of the set, and marks their users. Frames that have users are armed
+ * again; the others never were armed, or no longer need to be.
  */
 static int take_set(const struct ooh_log_sink *sink)
 {
@@ -387,9 +385,9 @@ static int take_set(const struct ooh_log_sink *sink)
 		.sink = sink,
 		.fault = ooh_injected(),
 		/*
-		 * A CPU that is offline cannot flush its translations, and might come back
-		 * to them. For a hypercall Xen flushes them all, at the latest when they are
-		 * used.
+		 * A CPU that is offline cannot flush its translations, and may come back to
+		 * them. After a hypercall Xen flushes all of them, at the latest when they
+		 * are used.
 		 */
 		.by_vmfunc = has_vmfunc && READ_ONCE(use_vmfunc) && all_have_logs() &&
 			     num_online_cpus() == num_present_cpus(),
@@ -423,7 +421,7 @@ static int take_set(const struct ooh_log_sink *sink)
 	return t.ret ?: err;
 }
 
-/* Has Xen logged anything, or is it going to: what a CPU without a log wrote? */
+/* Has Xen logged anything, or may it have, as the writes of a CPU without a log? */
 static bool xen_has_some(void)
 {
 	return ooh_spml_waiting() || !all_have_logs() || ooh_injected() == OOH_INJECT_LOST;
@@ -434,7 +432,7 @@ static u64 arm_ns(void)
 	return mul_u64_u32_div(arm_ticks, NSEC_PER_MSEC, tsc_khz);
 }
 
-/* With no record yet. The host may be another one than before. */
+/* There is no record yet. The host may be another one than before. */
 static void begin_on_this_host(void)
 {
 	WRITE_ONCE(lost, false);
@@ -456,9 +454,9 @@ static int log_up(unsigned int cpu)
 	ret = ooh_xen_op(&op);
 	log->error = ret;
 	WRITE_ONCE(log->on, !ret);
-	/* it is as with SPML then: xen_has_some() */
+	/* its writes are logged as with SPML then: xen_has_some() */
 	if (ret)
-		pr_warn("CPU %u has no log of its own: Xen says %d\n", cpu, ret);
+		pr_warn("CPU %u has no log of its own: error %d from Xen\n", cpu, ret);
 	return 0;
 }
 
@@ -475,15 +473,15 @@ static int log_down(unsigned int cpu)
 	op.u.log.vcpu = xen_vcpu_nr(cpu);
 	ret = ooh_xen_op(&op);
 	if (ret && ret != -ENODEV) {
-		pr_warn("Xen did not let go of the log of CPU %u: %d\n", cpu, ret);
+		pr_warn("Xen did not give back the log of CPU %u: error %d\n", cpu, ret);
 		log->kept = true;
-		/* nobody is going to read what it holds */
+		/* nobody will read what it holds */
 		WRITE_ONCE(lost, true);
 	}
 	return 0;
 }
 
-/* Xen has stopped, which took the logs away, and was started again. */
+/* Xen was stopped, which took the logs away, and started again. */
 static void register_logs(void)
 {
 	unsigned int cpu;
@@ -500,7 +498,7 @@ static int epml_drain(const struct ooh_log_sink *sink, u32 *reasons)
 	int ret;
 
 	/*
-	 * The caller has cpus_read_lock(): a CPU that comes up must neither miss the flush of
+	 * The caller holds cpus_read_lock(): a CPU that comes up must neither miss the flush of
 	 * translations nor get two logs.
 	 */
 	on_each_cpu(drain_cpu_log, NULL, 1);
@@ -560,14 +558,14 @@ static int epml_prepare(unsigned long nr)
 static void epml_stop(void)
 {
 	__cpuhp_remove_state_cpuslocked(hp_state, true);
-	/* interrupts that found a log on the way */
+	/* wait for interrupts that have found a log */
 	kick_all_cpus_sync();
 	/* no CPU adds to it any more */
 	take_set(&ooh_spml_nobody);
 	free_set();
 }
 
-/* From here on the processor writes the logs. */
+/* After this, the processor writes the logs. */
 static int epml_start(void)
 {
 	unsigned int cpu;
@@ -582,7 +580,7 @@ static int epml_start(void)
 	if (ret < 0)
 		return ret;
 	hp_state = ret;
-	/* callbacks that refuse would keep CPUs from coming up later */
+	/* a callback that fails would keep CPUs from coming up later */
 	for_each_online_cpu(cpu)
 		error = error ?: per_cpu(cpu_logs, cpu).error;
 	if (!error)
@@ -597,7 +595,7 @@ static u64 epml_waiting(void)
 
 	if (READ_ONCE(lost) || xen == U64_MAX)
 		return U64_MAX;
-	/* it is counted behind the set, which somebody may have emptied by then */
+	/* frames are counted after they are added, and may have been taken by then */
 	return xen + max(0L, atomic_long_read(&nr_in_set));
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * SPML: the hypervisor keeps the processor's log as a bitmap. Frames are armed by its
- * operations, and what was written is got and cleaned by them: see transport.h.
+ * SPML: the hypervisor keeps the processor's log as a bitmap. Its operations arm frames, and
+ * get and clear what was written: see transport.h.
  */
 #include <linux/bitmap.h>
 #include <linux/ktime.h>
@@ -15,7 +15,7 @@
 #include "trace.h"
 #include "transport.h"
 
-#define REFUSALS 32 /* frames passed over one by one, before all the others count as refused */
+#define REFUSALS 32 /* frames skipped one by one, before all the others count as refused */
 
 #ifdef OOH_XEN
 #define XEN_TOO " nor Xen"
@@ -23,7 +23,7 @@
 #define XEN_TOO ", and this module is one without Xen's"
 #endif
 
-/* A device that somebody has put into this machine comes first. */
+/* A device that somebody has added to this machine comes first. */
 static const struct ooh_transport *const transports[] = {
 	&ooh_transport_qemu,
 #ifdef OOH_XEN
@@ -35,7 +35,7 @@ static const struct ooh_transport *transport;
 static struct ooh_spml_room room;
 static bool started, shut_down;
 
-/* It may be started again after the machine was restored elsewhere. */
+/* May be called again, after the machine was restored elsewhere. */
 static int start_logging(void)
 {
 	int ret;
@@ -44,7 +44,7 @@ static int start_logging(void)
 		return -ENODEV;
 	ret = transport->start();
 	if (ret == -EBUSY) {
-		/* for the kernel before this one, which crashed */
+		/* it was started by the kernel before this one, which crashed */
 		transport->stop();
 		ret = transport->start();
 	}
@@ -53,7 +53,7 @@ static int start_logging(void)
 	return ret;
 }
 
-/* False: the hypervisor goes on. */
+/* False: the hypervisor goes on logging. */
 static bool stop_logging(void)
 {
 	int ret = started ? transport->stop() : 0;
@@ -127,7 +127,7 @@ u64 ooh_spml_waiting(void)
 	return transport->waiting();
 }
 
-/* Runs of neighbouring frames become ranges, as many as there is room for. How many are in them? */
+/* Makes ranges of neighbouring frames, as many as there is room for. Returns the frames in them. */
 static unsigned int make_ranges(const u64 *pfns, unsigned int nr, unsigned int *nr_ranges)
 {
 	struct ooh_spml_range *r = room.ranges;
@@ -145,7 +145,7 @@ static unsigned int make_ranges(const u64 *pfns, unsigned int nr, unsigned int *
 	return i;
 }
 
-/* How many of the frames came before the one that the operation stumbled on? */
+/* How many of the frames came before the one with which the operation failed? */
 static unsigned int frames_before(const struct ooh_spml_place *place, unsigned int nr_ranges)
 {
 	unsigned int i, frames = place->frames;
@@ -156,8 +156,8 @@ static unsigned int frames_before(const struct ooh_spml_place *place, unsigned i
 }
 
 /*
- * A frame that the hypervisor does not take is passed over. Where it takes none any more (a
- * quota that is used up), it is not asked for each.
+ * A frame that the hypervisor does not take is skipped. When it takes no more at all (a quota
+ * is used up), it is not asked for each frame.
  */
 int ooh_spml_arm(const u64 *pfns, unsigned int nr, void (*refused)(unsigned long pfn))
 {
@@ -176,7 +176,7 @@ int ooh_spml_arm(const u64 *pfns, unsigned int nr, void (*refused)(unsigned long
 		if (!first)
 			first = ret;
 		done = frames_before(&place, nr_ranges);
-		/* an error, but not with one of these frames: then none is as it should be */
+		/* an error, but not of one of these frames: then none of them is armed */
 		if (done >= n)
 			done = 0;
 		pfns += done;
@@ -204,7 +204,7 @@ int ooh_spml_forget(const u64 *pfns, unsigned int nr)
 	return first;
 }
 
-/* What the hypervisor knows is of no use any more: from here on nothing is armed. -ENOMEM, -ENODEV */
+/* What the hypervisor knows is of no use any more: now nothing is armed. -ENOMEM, -ENODEV */
 int ooh_spml_anew(void)
 {
 	int ret;
@@ -224,7 +224,7 @@ static void nobody_group(unsigned long pfn, unsigned long *bits)
 
 const struct ooh_log_sink ooh_spml_nobody = { nobody_group };
 
-/* A fault for tests: frames that everybody takes for armed, and nobody follows. */
+/* A fault for tests: frames that count as armed, and that nobody follows. */
 static void leave_unarmed(const struct ooh_spml_group *group, const unsigned long *bits)
 {
 	unsigned int first, last, n = 0;
@@ -266,12 +266,12 @@ int ooh_spml_drain(const struct ooh_log_sink *sink, u32 *reasons)
 	unsigned int i;
 	int ret;
 
-	/* for a tracker to hear of it */
+	/* only when there is a tracker that can report it */
 	if (ooh_injected() == OOH_INJECT_LOST && sink != &ooh_spml_nobody) {
 		transport->stop();
 		ooh_inject_end();
 	}
-	/* one call has the logs emptied and ends the round; others are for what had no room */
+	/* the first call empties the logs and ends the round; the others bring what had no room */
 	do {
 		began = ktime_get_ns();
 		ret = started ? transport->collect(&round) : -ENODEV;
@@ -290,8 +290,8 @@ int ooh_spml_drain(const struct ooh_log_sink *sink, u32 *reasons)
 }
 
 /*
- * What the logs hold from before is none of the trackers' business. If what the hypervisor
- * knew stayed behind in a migration, it is started again.
+ * What the logs hold from before does not concern the trackers. If what the hypervisor knew
+ * stayed behind in a migration, it is started again.
  */
 int ooh_spml_start(void)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What log.c and log-epml.c, which lies over it, need of the hypervisor's log. */
+/* What log.c and log-epml.c need of the hypervisor's log. */
 #ifndef OOH_LOG_SPML_H
 #define OOH_LOG_SPML_H
 

@@ -17,7 +17,7 @@ static const struct ooh_log_ops *const kinds[] = {
 	&ooh_log_spml,
 };
 
-/* Those that others lie over come first, and go last. */
+/* A log on which others depend comes first, and goes last. */
 int ooh_log_init(void)
 {
 	unsigned int i;
@@ -98,7 +98,7 @@ void ooh_log_info(struct ooh_info *info)
 	info->mechanisms = usable_mechanisms();
 	info->via = ooh_spml_via();
 	info->max_pages = ooh_spml_max_tracked();
-	/* a record is a frame: so many may wait */
+	/* a record is a frame, so no more than that can wait */
 	info->max_records = info->max_pages;
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Logs: what says which frames were written. Each kind is a struct of functions, in a
- * file of its own, and knows nothing of processes and pages. One kind at a time serves
- * all trackers: the first of them decides. ooh_rmap_lock guards all calls but usable() and
- * waiting(). start(), stop() and drain() with cpus_read_lock(), too, which is taken first.
+ * Logs say which frames were written. Each kind is a struct of functions, in a file of its
+ * own, and knows nothing of processes and pages. One kind at a time serves all trackers: the
+ * first of them decides. ooh_rmap_lock guards all calls but usable() and waiting(). For
+ * start(), stop() and drain() the caller also holds cpus_read_lock(), taken first.
  */
 #ifndef OOH_LOG_H
 #define OOH_LOG_H
@@ -12,22 +12,22 @@
 #include <linux/types.h>
 #include <ooh/uapi.h>
 
-/* The frames that get something together, memory for instance. */
+/* Frames for which things, such as memory, are taken together. */
 #define OOH_CHUNK_SHIFT	 15
 #define OOH_CHUNK_FRAMES (1UL << OOH_CHUNK_SHIFT)
 
-/* Those that are handed over together: what one page table of the EPT maps. */
+/* Frames that are handed over together: those that one page table of the EPT maps. */
 #define OOH_GROUP_FRAMES 512
 #define OOH_GROUP_LONGS	 (OOH_GROUP_FRAMES / BITS_PER_LONG)
 
-/* What a drain says beside OOH_REASON_*: no frame is armed any more. */
+/* A drain may say this beside OOH_REASON_*: no frame is armed any more. */
 #define OOH_LOG_ANEW (1U << 31)
 
-/* Who is to hear of what a log holds. */
+/* Gets what a log holds. */
 struct ooh_log_sink {
 	/*
-	 * Frames pfn + i for which bit i of OOH_GROUP_FRAMES is set; pfn is aligned to so many.
-	 * Only the bits of those that have users stay.
+	 * Frames pfn + i for which bit i is set, of OOH_GROUP_FRAMES, to which pfn is aligned.
+	 * It clears the bits of frames that have no user.
 	 */
 	void (*group)(unsigned long pfn, unsigned long *bits);
 };
@@ -35,26 +35,26 @@ struct ooh_log_sink {
 struct ooh_log_ops {
 	u32 mechanism; /* OOH_MECH_* */
 
-	/* With the module. 0 also if there is no such log: usable() says so */
+	/* With the module. 0 even if there is no such log: usable() says so */
 	int (*init)(void);
 	void (*exit)(void);
 	bool (*usable)(void);
 	/* Before the first tracker, and after the last one. */
 	int (*start)(void);
 	void (*stop)(void);
-	/* Frames of this chunk are going to be armed. May sleep; no lock is held. Optional */
+	/* Before frames of this chunk are armed. May sleep; no lock is held. Optional */
 	int (*prepare)(unsigned long chunk);
 	/*
-	 * From the return on, the first write to each of the frames is logged. Those for
-	 * which that is not so are handed to refused(). 0 or the first error.
+	 * After the return, the first write to each of the frames is logged. Frames for which
+	 * that is not so are handed to refused(). 0 or the first error.
 	 */
 	int (*arm)(const u64 *pfns, unsigned int nr, void (*refused)(unsigned long pfn));
-	/* Stops following frames. One that is followed nonetheless does no harm. */
+	/* Stops following frames. One that is still followed does no harm. */
 	int (*forget)(const u64 *pfns, unsigned int nr);
 	/*
 	 * Ends a round: hands all frames that were written to the sink, arms them again,
-	 * and adds to the reasons why that may not be all. They count also if it fails:
-	 * -ENODEV: there is no log any more. -ENOMEM: there is no memory for one now.
+	 * and adds to the reasons why these may not be all. The reasons count even if it
+	 * fails. -ENODEV: there is no log any more. -ENOMEM: there is no memory for one now.
 	 */
 	int (*drain)(const struct ooh_log_sink *sink, u32 *reasons);
 	/* Records not drained yet; U64_MAX: lost. Takes no lock. */
@@ -73,6 +73,6 @@ int ooh_log_start(u32 mechanism);
 void ooh_log_stop(void);
 u64 ooh_log_waiting(void);
 void ooh_log_info(struct ooh_info *info);
-void ooh_log_shutdown(void); /* none is written any more, until the module is loaded again */
+void ooh_log_shutdown(void); /* no log is written until the module is loaded again */
 
 #endif /* OOH_LOG_H */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * ooh: the dirty pages of processes, from the log the processor keeps for the
+ * ooh: the dirty pages of processes, from the log that the processor keeps for the
  * hypervisor. include/ooh/uapi.h describes what user space gets.
  *
  * The layers, each of which calls only those below it:
@@ -10,8 +10,9 @@
  *	pagetable*.c		what its page tables map
  *	pagecache.c		what it shows of files without an entry
  *	rmap.c			who uses a frame; what is armed
- *	log.c, log-*.c		which frames were written: the hypervisor's bitmap, the processor's logs
- *	transport-*.c		who hands over the bitmap: Xen, or QEMU on KVM
+ *	log.c, log-*.c		which frames were written: by the hypervisor's bitmap, or
+ *				the processor's logs
+ *	transport-*.c		how the bitmap comes: from Xen, or from QEMU on KVM
  */
 #include <linux/init.h>
 #include <linux/module.h>
@@ -51,14 +52,14 @@ static int inject_get(char *buf, const struct kernel_param *kp)
 
 static const struct kernel_param_ops inject_ops = { .set = inject_set, .get = inject_get };
 module_param_cb(inject, &inject_ops, NULL, 0600);
-MODULE_PARM_DESC(inject, "fault to put in, for tests: none, norearm, droprecord, lost");
+MODULE_PARM_DESC(inject, "fault to plant, for tests: none, norearm, droprecord, lost");
 #endif
 
-/* Another kernel is going to have this memory: Xen and the processor must not write to it. */
+/* Another kernel will have this memory: Xen and the processor must not write to it then. */
 static int machine_goes_down(struct notifier_block *nb, unsigned long how, void *data)
 {
 	ooh_rounds_shutdown();
-	pr_info("the kernel goes down: nothing is logged any more\n");
+	pr_info("the kernel goes down: logging has stopped\n");
 	return NOTIFY_DONE;
 }
 

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Pages without an entry that show a file. Others may write the file through mappings and
- * descriptors of their own, and the process may map it over something else, without a write
- * to any frame or page table of the process.
+ * Pages of files without a page-table entry. Others may write to the file through mappings
+ * and descriptors of their own, and the process may map the file over something else, without
+ * a write to any frame or page table of the process.
  *
  * For what may change, the page cache takes the place of the page table: a slot holds the
- * cache's frame, marked as such, and that frame is followed like any other. What is not in
- * the cache may be brought in, written and written back within a round: such pages count as
- * changed, in spans, as there may be many of them and nothing is known of any.
+ * page cache's frame, marked as such, and that frame is followed like any other. A page that
+ * is not in the page cache may be brought in, written and written back within a round. Such
+ * pages count as changed. They are kept as spans, as there may be many, and nothing is known
+ * of any.
  *
- * The mappings themselves are compared with those of the round before.
+ * The mappings themselves are compared with those of the last round.
  */
 #include <linux/fs.h>
 #include <linux/hugetlb.h>
@@ -29,14 +30,14 @@
 #define XFS_MAGIC   0x58465342
 #define EXFAT_MAGIC 0x2011BAB0
 
-/* Files get their times from a clock that ticks: be generous by two of these. */
+/* Files get their times from a clock that ticks: two ticks are allowed for. */
 #define TICKS_NS (2 * NSEC_PER_SEC / HZ)
 
 /* Room for so many mappings of files is kept from one round to the next. */
 #define SPARE_MAX 1024
 
 /*
- * How often the clock was set. A file that was written meanwhile may bear the same time as
+ * How often the clock was set. A file that was written in between may have the same time as
  * before.
  */
 static atomic_t clock_sets;
@@ -53,30 +54,30 @@ static struct notifier_block clock_notifier = { .notifier_call = clock_ticks };
 /* A mapping of a file, or a part of one. */
 struct ooh_area {
 	unsigned long start, end;
-	/* what it shows; the file by everything that a later one hardly has, too */
+	/* what it shows; the file by all that a later file is unlikely to have in common */
 	u64 shift; /* page of the file less page of the address space */
 	const struct inode *inode;
 	unsigned long ino;
 	dev_t dev;
 	u32 generation;
-	/* when it was looked at */
+	/* at the time of the look */
 	loff_t size;	 /* LLONG_MAX: the inode does not say */
 	s64 changed;	 /* the file's ctime, ns */
-	bool settled;	 /* it was so old that any later change gets another one */
+	bool settled;	 /* that time was so old that any later change sets another one */
 	int clock_sets;	 /* unless the clock was set since */
 	bool changeable; /* somebody could write to it */
 };
 
 /*
- * One pass over the mappings. If somebody waits for the mmap_lock it is let go of after some
- * work, and the look goes on at the address that it had come to: what is mapped there by then is
- * looked at as a mapping that begins there. What changes below that address in the meantime
- * is as what changes after a look that was made in one go: the areas that were noted are
- * those that were looked at, so the next look finds the difference.
+ * One pass over the mappings. If somebody waits for the mmap_lock, the look releases it after
+ * some work, and then goes on at the address that it had reached: whatever is mapped there by
+ * then counts as a mapping that begins there. A change below that address in the meantime is
+ * like a change after a look that was made in one go: the areas that were noted are those that
+ * were looked at, so the next look finds the difference.
  */
-#define AT_ONCE	  64 /* work before the lock is let go of: a mapping, or */
-#define LEAF_WORK 16 /* the pages of a leaf */
-#define GO_ON	  1  /* with the lock taken anew */
+#define AT_ONCE	  64 /* work before the lock is released. A mapping is 1; */
+#define LEAF_WORK 16 /* the pages of a leaf are this much */
+#define GO_ON	  1  /* after the lock was released and taken again */
 struct look {
 	struct ooh_pagecache *pc;
 	struct ooh_leaves *l;
@@ -86,14 +87,14 @@ struct look {
 	struct ooh_spans spans; /* found in this pass */
 	struct ooh_spans swapped;
 	size_t at;  /* the leaf to go on with */
-	size_t old; /* the area of the round before */
+	size_t old; /* the area of the last round */
 	u64 time;
 	int clock_sets;
 };
 
 /*
- * File systems whose files change by their own inode only, and say so in its ctime. With
- * all others (servers, FUSE, devices, what stacks one on another) a file may have changed
+ * File systems whose files change through their own inode only, and show that in its ctime.
+ * On all others (servers, FUSE, devices, stacked file systems) a file may have changed
  * whatever its inode says.
  */
 static bool inode_tells(const struct inode *inode, u64 *granularity)
@@ -123,7 +124,7 @@ static bool inode_tells(const struct inode *inode, u64 *granularity)
 	}
 }
 
-/* Of a file in memory alone: what is not in its page cache is zeros. */
+/* Is this a file in memory alone? Then what is not in its page cache is zeros. */
 static bool zeros_if_absent(const struct address_space *mapping)
 {
 	return shmem_mapping((struct address_space *)mapping) ||
@@ -131,7 +132,7 @@ static bool zeros_if_absent(const struct address_space *mapping)
 	       mapping->host->i_sb->s_magic == RAMFS_MAGIC;
 }
 
-/* Nothing to be read there, or nothing that a file holds. */
+/* Nothing can be read there, or it is not the content of a file. */
 static bool of_no_file(struct vm_area_struct *vma)
 {
 	return !vma->vm_file || vma->vm_flags & (VM_IO | VM_PFNMAP);
@@ -170,8 +171,8 @@ static bool same_content(const struct ooh_area *a, const struct ooh_area *b)
 }
 
 /*
- * May it have changed since it was looked at as old? A write that began while somebody
- * could write needs to set no time later.
+ * May it have changed since the look that made old? A write that began while somebody could
+ * write need not set a later time.
  */
 static bool may_have_changed(const struct ooh_area *now, const struct ooh_area *old)
 {
@@ -216,12 +217,12 @@ static struct ooh_area *add_area(struct ooh_areas *a)
 	return &a->v[a->nr++];
 }
 
-/* In pc->found: not in memory, but not nothing either; and that the slot stays as it is. */
+/* In pc->found: the page is in swap; the slot stays as it is. */
 #define SWAPPED	  1ULL
 #define UNCHANGED 2ULL
 
 /*
- * Fills found with what the page cache has for the pages from index on: entries for slots,
+ * Fills found with what the page cache has for nr pages from index on: entries for slots,
  * SWAPPED, or 0.
  */
 static void find_cached(u64 *found, struct address_space *mapping, pgoff_t index, unsigned int nr)
@@ -245,7 +246,7 @@ static void find_cached(u64 *found, struct address_space *mapping, pgoff_t index
 			to = from + (ooh_xas_pages(&xas));
 		} else {
 			mine = folio_try_get(folio);
-			/* it may have gone, or become another file's */
+			/* it may be gone, or belong to another file by now */
 			if (!mine || folio != xas_reload(&xas)) {
 				if (mine)
 					folio_put(folio);
@@ -269,7 +270,7 @@ static void find_cached(u64 *found, struct address_space *mapping, pgoff_t index
 	rcu_read_unlock();
 }
 
-/* The first address from addr on for whose page the page cache has something, up to end. */
+/* The first address in addr ... end for whose page the page cache has something; else end. */
 static unsigned long next_cached(const struct vm_area_struct *vma, unsigned long addr,
 				 unsigned long end)
 {
@@ -282,7 +283,7 @@ static unsigned long next_cached(const struct vm_area_struct *vma, unsigned long
 	return index <= first ? addr : addr + ((index - first) << PAGE_SHIFT);
 }
 
-/* What a look does to the pages of an area. */
+/* What a look does with the pages of an area. */
 struct fate {
 	bool follow;  /* they may change: follow what the page cache has */
 	bool span;    /* all of them count as changed now */
@@ -297,8 +298,8 @@ static bool has_entry(const struct ooh_leaf *leaf, unsigned int slot)
 }
 
 /*
- * Slots from ... last - 1 of a leaf, none of which has an entry. Leaves in found what they are
- * to hold, or that they stay as they are. The number that change, or -errno
+ * Slots from ... last - 1 of a leaf, none of which has an entry. Leaves in found what each of
+ * them is to hold, or UNCHANGED. Returns the number of slots that change, or -errno.
  */
 static int look_at_run(struct look *look, const struct ooh_leaf *leaf, struct vm_area_struct *vma,
 		       unsigned int from, unsigned int last, const struct fate *fate)
@@ -344,7 +345,7 @@ static int look_at_run(struct look *look, const struct ooh_leaf *leaf, struct vm
 	return changed;
 }
 
-/* Those slots from ... end - 1 of a leaf that have no entry. */
+/* Looks at those slots from ... end - 1 of a leaf that have no entry. */
 static int look_at_slots(struct look *look, struct ooh_leaf *leaf, struct vm_area_struct *vma,
 			 unsigned int from, unsigned int end, const struct fate *fate)
 {
@@ -376,7 +377,7 @@ static int look_at_slots(struct look *look, struct ooh_leaf *leaf, struct vm_are
 	return 0;
 }
 
-/* All below addr has been looked at. Is somebody to have the lock now? */
+/* All below addr has been looked at. Should somebody else have the lock now? */
 static bool let_go(struct look *look, unsigned long addr, unsigned int work)
 {
 	look->work += work;
@@ -387,8 +388,8 @@ static bool let_go(struct look *look, unsigned long addr, unsigned int work)
 }
 
 /*
- * Pages of an area, or of none (vma is NULL), all of the same fate. By what there is. 0, GO_ON or
- * -errno
+ * Looks at pages of an area, or of none (vma is NULL), which all have the same fate. Goes
+ * through what exists, not address by address. 0, GO_ON or -errno
  */
 static int look_at(struct look *look, struct vm_area_struct *vma, unsigned long addr,
 		   unsigned long end, const struct fate *fate)
@@ -485,7 +486,7 @@ static int look_at_part(struct look *look, struct vm_area_struct *vma, const str
 	ret = start < file_end ? look_at(look, vma, start, file_end, &fate) : 0;
 	if (ret || end <= file_end || end <= start)
 		return ret;
-	/* behind it there is nothing: slots that had something have to learn of it */
+	/* after the end of the file there is nothing: slots that had something are emptied */
 	fate = (struct fate){ 0 };
 	return look_at(look, NULL, max(start, file_end), end, &fate);
 }
@@ -517,7 +518,7 @@ static int look_at_area(struct look *look, struct vm_area_struct *vma, const str
 	return ret;
 }
 
-/* From look->from on, with the mmap_lock. 0: to the end. GO_ON or -errno */
+/* Goes on from look->from, with the mmap_lock. 0: the end was reached; GO_ON or -errno */
 static int look_on(struct look *look)
 {
 	unsigned long from = look->from, end = from;
@@ -535,11 +536,11 @@ static int look_on(struct look *look)
 		if (!area)
 			return -ENOMEM;
 		describe_area(look, area, vma);
-		/* a part of it, of what was there before, may have been looked at */
+		/* a part of it may have been looked at before, as it was then */
 		area->start = max(area->start, from);
 		ret = look_at_gap(look, end, area->start) ?: look_at_area(look, vma, area);
 		if (ret == GO_ON) {
-			/* it is noted as far as it has been looked at */
+			/* note it as far as it has been looked at */
 			area->end = look->from;
 			if (area->end <= area->start)
 				look->now.nr--;
@@ -566,8 +567,8 @@ static int look_at_all(struct look *look)
 		if (ret != GO_ON)
 			return ret;
 		/*
-		 * Whoever waited has it now. A signal that does not kill lets that happen: to
-		 * begin anew for each could take forever.
+		 * Whoever waited has the lock now. A signal that does not kill ends nothing here:
+		 * to begin anew after each could take forever.
 		 */
 		if (mmap_read_lock_killable(mm))
 			return -EINTR;
@@ -607,18 +608,18 @@ int ooh_pagecache_update(struct ooh_pagecache *pc, struct ooh_leaves *l)
 	int ret;
 
 	look.now.nr = 0;
-	/* the count first: a clock that is set in between is seen by the next look */
+	/* the count comes first: if the clock is set in between, the next look sees it */
 	look.clock_sets = atomic_read(&clock_sets);
 	smp_rmb();
 	look.time = ktime_get_real_ns();
 	ret = look_at_all(&look);
 	if (!ret)
 		ret = merge_spans(&pc->pending, &look.spans);
-	/* it may be a hole by now, which looks as if there had been nothing */
+	/* a page of these may be a hole by now, which looks as if nothing had been there */
 	if (!ret)
 		ret = merge_spans(&pc->pending, &pc->swapped);
 	kvfree(look.spans.v);
-	/* after an error the next look compares with what this one compared with */
+	/* after an error, the next look compares with the same areas as this one */
 	pc->spare = ret ? look.now : pc->areas;
 	if (ret) {
 		kvfree(look.swapped.v);

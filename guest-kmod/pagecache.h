@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Page cache: content that a process has by way of a file (shared memory, too) without a
+ * Page cache: content that a process maps from a file (or shared memory) without having a
  * page-table entry for it.
  */
 #ifndef OOH_PAGECACHE_H
@@ -10,7 +10,7 @@
 
 #include "pagetable.h"
 
-/* Pages of which nothing is kept but that they are to be reported. */
+/* Pages of which only this is kept: that they are to be reported. */
 struct ooh_span {
 	unsigned long start, end;
 };
@@ -28,10 +28,10 @@ struct ooh_areas { /* mappings of files, ascending */
 };
 
 struct ooh_pagecache {
-	struct ooh_areas areas;	  /* as they were in the round before */
+	struct ooh_areas areas;	  /* as they were in the last round */
 	struct ooh_areas spare;	  /* memory for those of the next one */
 	struct ooh_spans pending; /* user space is to get these */
-	struct ooh_spans swapped; /* what was in swap in the round before */
+	struct ooh_spans swapped; /* what was in swap in the last round */
 	u64 *found;		  /* of one leaf */
 };
 
@@ -45,8 +45,8 @@ void ooh_pagecache_free(struct ooh_pagecache *pc);
 /*
  * Looks at all pages of files that have no entry and may have changed: fills slots of
  * leaves, and adds to the pending spans. The caller holds mm_users, but not
- * ooh_rmap_lock. 0, -ENOMEM, -EINTR: a signal came while others held the mmap_lock, or one
- * that kills. After an error the next call makes up for it.
+ * ooh_rmap_lock. 0, -ENOMEM, or -EINTR (a signal came while others held the mmap_lock, or
+ * one that kills). What is left out after an error is in the next call.
  */
 int ooh_pagecache_update(struct ooh_pagecache *pc, struct ooh_leaves *l);
 /* Whatever is pending below end, from start on, has been reported. 0 or -ENOMEM */

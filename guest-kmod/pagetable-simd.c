@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Is one of many page-table entries not what it was?
+ * Did any of many page-table entries change?
  *
- * The accessed and dirty flags that the CPU sets make a table look written in each
- * round in which it is used, so this compare is most of what a round costs to a
- * process that writes here and there. It goes by the widest registers there are.
+ * The accessed and dirty flags that the CPU sets make a table look written in each round in
+ * which it is used. So this compare is most of what a round costs for a process that writes
+ * here and there. It uses the widest registers that the CPU has.
  *
  * Entries are read without a lock. One that is read while it is being written may be
- * misjudged; that write is logged, and the table comes again in the next round.
+ * misjudged. But that write is logged, so the table is read again in the next round.
  */
 #include <asm/cpufeature.h>
 #include <asm/fpu/api.h>

@@ -2,12 +2,12 @@
 /*
  * The levels above the page tables: which page tables an address space has.
  *
- * They are read in each round, whole: their own pages are not armed. What is read is
- * compared with a copy of the round before, so that a walk is needed only where
- * something changed.
+ * These levels are read as a whole in each round, as their own pages are not armed. They are
+ * compared with a copy from the last round, so that a walk is needed only when something
+ * changed.
  *
- * Page tables are read without a lock, like the kernel's fast GUP does it, in sections of
- * ooh_tables_hold(). Each section goes down from the top anew.
+ * Page tables are read without a lock, as the kernel's fast GUP does it, in sections between
+ * ooh_tables_hold() and ooh_tables_release(). Each section goes down from the top anew.
  */
 #include <linux/pgtable.h>
 #include <linux/sched/mm.h>
@@ -21,7 +21,7 @@
 /* What matters of an entry above the page tables. */
 #define UPPER_BITS (PTE_PFN_MASK | _PAGE_PRESENT | _PAGE_PROTNONE | _PAGE_PSE | _PAGE_SPECIAL)
 
-/* A process has the lower half of the uppermost page. */
+/* A process has the lower half of the topmost table. */
 #define TOP_ENTRIES (PTRS_PER_PGD / 2)
 
 /* One page of entries as it was. */
@@ -49,7 +49,7 @@ static u64 pud_bits(pud_t pud, unsigned int i)
 	return ((pud_pfn(pud) + i * OOH_SLOTS) << PAGE_SHIFT) | _PAGE_PRESENT | _PAGE_PSE;
 }
 
-/* What was read on the way down to an address. */
+/* The entries read on the way down to an address. */
 struct way {
 	pgd_t pgd;
 	p4d_t *p4dp, p4d;   /* with four levels the pgd once more */
@@ -120,15 +120,15 @@ static const u64 *page_of(struct mm_struct *mm, const struct ooh_upper *u)
 	if (u->level == PUDS || !puds)
 		return (const u64 *)puds;
 	pud = READ_ONCE(*puds);
-	/* the page that holds it was the same, but that was a moment ago */
+	/* the page that holds it was unchanged, but only a moment ago */
 	if (!pud_used(pud) || pud_leaf(pud))
 		return NULL;
 	return (const u64 *)pmd_offset(&pud, u->addr);
 }
 
 /*
- * Is everything as it was? For each entry in use there is a copy of the page that it
- * leads to, behind that of its own page.
+ * Is everything as it was? For each entry in use there is a copy of the page that it leads
+ * to, after the copy of its own page.
  */
 static bool all_same(struct mm_struct *mm, const struct ooh_pmds *old)
 {
@@ -210,14 +210,14 @@ static void walk_pmds(pud_t pud, unsigned long addr, struct ooh_pmds *out)
 	}
 }
 
-/* Changed since the copy was taken: it does not tell what was seen. */
+/* If the entry changed since the copy was taken, the copy does not show what was seen. */
 static void compare(struct ooh_pmds *out, u64 seen, u64 copy)
 {
 	if ((seen ^ copy) & UPPER_BITS)
 		out->known = false;
 }
 
-/* Holes, most of an address space, are passed over table by table. */
+/* Most of an address space is holes: they are skipped table by table. */
 int ooh_walk(struct mm_struct *mm, struct ooh_pmds *out)
 {
 	const u64 *top = NULL, *p4ds = NULL, *copy = NULL;

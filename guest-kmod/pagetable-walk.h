@@ -13,14 +13,14 @@
 #include "compat/compat.h"
 
 /*
- * Between hold and release, where interrupts are off, no page table that mm has is freed, though
- * no lock is held. Who frees one clears the entry that leads to it, and then waits: for an
- * RCU grace period, or (OOH_TABLES_WAIT_FOR_USERS) for an interrupt on each CPU in
- * mm_cpumask(). The CPU of a collect is not in there, unless a process collects about itself:
- * it joins. Setting the bit is a full barrier here, and so is the step of the TLB generation
- * there, between entry and mask: either the bit is seen and its CPU waited for, or the
- * entry was found cleared. Nobody but this CPU changes its bit, and a flush for an address
- * space that it has not loaded does nothing.
+ * Between hold and release, interrupts are off, and no page table of the mm is freed, although
+ * no lock is held. Whoever frees one clears the entry that leads to it, then waits: for an RCU
+ * grace period, or (OOH_TABLES_WAIT_FOR_USERS) for an interrupt on each CPU in mm_cpumask().
+ * The CPU that collects is in that mask only if a process tracks itself; otherwise it joins.
+ * Setting its bit is a full barrier. So is the increment of the TLB generation, which the
+ * freeing side makes between the entry and the mask. So either the freeing side sees the bit
+ * and waits for the CPU, or this side finds the entry cleared. Nobody but this CPU changes its
+ * bit, and a flush for an address space that it has not loaded does nothing.
  */
 struct ooh_hold {
 	unsigned long flags;
@@ -49,12 +49,12 @@ struct ooh_pmd {
 struct ooh_pmds { /* result of a walk, grows */
 	struct ooh_pmd *v;
 	size_t nr, size;
-	struct ooh_upper *upper; /* the pages it comes from, as they were */
+	struct ooh_upper *upper; /* copies of the pages it comes from */
 	size_t nr_upper, size_upper;
-	bool known; /* these are what v was made of */
+	bool known; /* v was made from these copies */
 };
 
-/* Every pmd that maps something, in ascending order. 0; 1: as in the walk before; -ENOMEM */
+/* Every pmd that maps something, in ascending order. 0; 1: as in the last walk; -ENOMEM */
 int ooh_walk(struct mm_struct *mm, struct ooh_pmds *out);
 void ooh_walk_free(struct ooh_pmds *pmds);
 
@@ -64,7 +64,7 @@ struct ooh_pmd_page { /* the pmds of one pud */
 	u64 huge;	   /* the pud, if it is an entry for 1 GiB */
 };
 
-/* Both with the tables held. What maps addr now, in the form that ooh_walk() gives. */
+/* Both with the tables held. What maps addr now, in the form of ooh_walk(). */
 struct ooh_pmd_page ooh_pmd_page(struct mm_struct *mm, unsigned long addr);
 u64 ooh_pmd_now(const struct ooh_pmd_page *page, unsigned long addr);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Leaves: what a last-level page table maps, compared with what it mapped when it was
- * looked through last. Page tables are read as in pagetable-walk.c.
+ * Leaves: what a last-level page table maps, compared with what it mapped when it was last
+ * read. Page tables are read as in pagetable-walk.c.
  */
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
@@ -13,27 +13,26 @@
 #include "pagetable-simd.h"
 
 /*
- * What matters of an entry: where it points and whether it is there. Accessed
- * and dirty flags change without a meaning here.
+ * What matters of an entry: where it points, and whether it is present. Changes of accessed
+ * and dirty flags mean nothing here.
  */
 #define ENTRY_FLAGS (_PAGE_PRESENT | _PAGE_PROTNONE | _PAGE_SPECIAL | OOH_PAGE_DEVMAP)
 #define ENTRY_BITS  (PTE_PFN_MASK | ENTRY_FLAGS)
 
 /*
- * Content without a frame: swapped out, or on its way to another frame. Which
- * swap slot it is says nothing: a page can be brought in, written and swapped
- * out to the same one in a round. One of the bits above alone, as in no entry: a
- * compare by them always finds an entry of a page in swap, and that there is
- * none any more.
+ * Content without a frame: in swap, or on its way to another frame. The number of the swap
+ * slot says nothing: within a round a page can be brought in, written, and swapped out to the
+ * same slot. This is one of the bits above alone, as no entry has it. So a compare by those
+ * bits always finds an entry of a page in swap, and finds that such an entry is gone.
  */
 #define ENTRY_OUT _PAGE_SPECIAL
 
-/* compares of slots with entries pass over it */
+/* compares of slots with entries ignore it */
 static_assert(!(OOH_SLOT_LINKED & ENTRY_FLAGS));
 static_assert(ENTRY_OUT & ENTRY_FLAGS);
 
-#define TRIES	 16 /* for page tables that change while they are looked at */
-#define TOGETHER 16 /* tables looked through in one section */
+#define TRIES	 16 /* for page tables that change while they are read */
+#define TOGETHER 16 /* tables read in one section */
 
 static bool is_huge(u64 pmd)
 {
@@ -51,8 +50,8 @@ static unsigned long pfn_of(u64 entry)
 }
 
 /*
- * A marker stands for no page: what is to happen when there is going to be one. For memory
- * of a file, the page cache has the page.
+ * A marker stands for no page: it says what to do when one is to be made. For the memory of a
+ * file, the page cache has the page.
  */
 static u64 entry_bits(u64 entry)
 {
@@ -61,15 +60,15 @@ static u64 entry_bits(u64 entry)
 	return pte_none(__pte(entry)) || ooh_pte_marker(__pte(entry)) ? 0 : ENTRY_OUT;
 }
 
-/* There, with a struct page: not the zero page, nor a device's without one. */
+/* Present, with a struct page: neither the zero page nor a device's page without one. */
 static bool is_ordinary(u64 entry)
 {
 	return is_present(entry) && (!(entry & _PAGE_SPECIAL) || entry & OOH_PAGE_DEVMAP);
 }
 
 /*
- * Can writes to its frame be seen? Not where no RAM of this guest is: device memory that has
- * a struct page, another domain's page that a grant maps there.
+ * Can writes to its frame be seen? Not where there is no RAM of this guest: device memory
+ * that has a struct page, or another domain's page that a grant maps there.
  */
 static bool can_be_followed(u64 entry)
 {
@@ -101,8 +100,8 @@ static void mark_slot(struct ooh_leaf *leaf, unsigned int slot)
 }
 
 /*
- * The entry of this slot is now val: follow the frame that it names. False: the frame's
- * chunk is not there yet, and nothing was done.
+ * The entry of this slot is now val: follows the frame that it names. False: the frame's
+ * chunk does not exist yet, and nothing was done.
  */
 static bool set_slot(struct ooh_leaf *leaf, unsigned int slot, u64 val)
 {
@@ -111,7 +110,7 @@ static bool set_slot(struct ooh_leaf *leaf, unsigned int slot, u64 val)
 
 	if (is_present(old) && is_present(val) && pfn_of(old) == pfn_of(val) &&
 	    is_ordinary(old) == is_ordinary(val)) {
-		/* the same frame under another protection is no change */
+		/* the same frame with another protection is no change */
 		leaf->pte[slot] = val | linked;
 		leaf->absent += ooh_absent(val) - ooh_absent(old);
 		if (ooh_absent(old) == ooh_absent(val))
@@ -144,7 +143,7 @@ void ooh_leaf_set_absent(struct ooh_leaf *leaf, unsigned int slot, u64 val)
 	set_slot(leaf, slot, val);
 }
 
-/* Takes note of another entry above the leaf, whose page table's chunk is there. */
+/* The entry above the leaf is another one now. The chunk of its page table exists. */
 static void set_leaf_pmd(struct ooh_leaf *leaf, u64 pmd)
 {
 	if (leaf->pmd && !is_huge(leaf->pmd))
@@ -213,8 +212,8 @@ static int change_leaf_pmd(struct ooh_leaf *leaf, u64 pmd)
 }
 
 /*
- * Brings the leaves in line with the entries above the page tables: new ones
- * appear, others change or go. Page tables that are new are queued for arming.
+ * Brings the leaves in line with the entries above the page tables: new ones appear, others
+ * change or go. New page tables are queued for arming.
  */
 static int merge_leaves(struct ooh_leaves *l)
 {
@@ -239,7 +238,7 @@ static int merge_leaves(struct ooh_leaves *l)
 		}
 		if (i < l->nr && l->v[i]->addr < addr) {
 			leaf = l->v[i++];
-			/* kept until it is known that its pages are gone and reported */
+			/* kept until its pages are known to be gone and are reported */
 			if (!leaf->pmd && !leaf->mapped && !leaf->dirty &&
 			    !READ_ONCE(leaf->users.any_written) &&
 			    !READ_ONCE(leaf->users.table_written)) {
@@ -273,7 +272,7 @@ static int merge_leaves(struct ooh_leaves *l)
 	l->nr = nr;
 	l->size = max_t(size_t, size, 1);
 out:
-	/* the leaves are not those of the walk */
+	/* the leaves do not match the walk */
 	if (ret)
 		l->pmds.known = false;
 	return ret;
@@ -304,9 +303,9 @@ struct ooh_leaf *ooh_leaves_insert(struct ooh_leaves *l, size_t at, unsigned lon
 /* What scanning comes back with. */
 struct scan {
 	struct ooh_leaves *l;
-	bool written; /* the page table was */
+	bool written; /* the page table was written */
 	bool raced;   /* an entry above a page table is not what the walk saw */
-	bool missing; /* the chunk of this frame is */
+	bool missing; /* the chunk of this frame does not exist: */
 	unsigned long missing_pfn;
 };
 
@@ -319,7 +318,7 @@ static void scan_slot(struct scan *s, struct ooh_leaf *leaf, unsigned int slot, 
 	leaf->users.table_written = OOH_TABLE_WRITTEN;
 }
 
-/* What of a block of entries changed. */
+/* Takes in what changed of a block of entries. */
 static void scan_block(struct scan *s, struct ooh_leaf *leaf, unsigned int first, const u64 *table)
 {
 	unsigned int i;
@@ -331,7 +330,7 @@ static void scan_block(struct scan *s, struct ooh_leaf *leaf, unsigned int first
 			continue;
 		if (val != old || val == ENTRY_OUT)
 			scan_slot(s, leaf, i, val);
-		/* it may also have been in and out again */
+		/* it may also have come in and gone out again */
 		leaf->went_out |= val == ENTRY_OUT && (s->written || old != ENTRY_OUT);
 	}
 }
@@ -349,7 +348,7 @@ static bool scan_table(struct scan *s, struct ooh_leaf *leaf, const u64 *table, 
 	return true;
 }
 
-/* The same for a huge entry, or for none at all. */
+/* The same for a huge entry, or for a leaf without any. */
 static void scan_huge(struct scan *s, struct ooh_leaf *leaf)
 {
 	unsigned int i;
@@ -364,8 +363,8 @@ static void scan_huge(struct scan *s, struct ooh_leaf *leaf)
 }
 
 /*
- * Looks through leaves from v[i] on, with interrupts off, until that has taken some
- * time or something changed. Gives the one to go on with.
+ * Reads the tables of leaves from v[i] on, with interrupts off, until that has taken some
+ * time or something changed. Returns the leaf to go on with.
  */
 static size_t scan_some(struct scan *s, size_t i)
 {
@@ -454,7 +453,7 @@ int ooh_leaves_update(struct ooh_leaves *l)
 			ret = scan_leaves(l);
 		}
 	}
-	/* still changing: whatever it is, it is reported; the next round looks again */
+	/* still changing: all of it is reported, and the next round looks again */
 	for (i = 0; ret == 1 && i < l->nr; i++) {
 		if (!READ_ONCE(l->v[i]->users.table_written))
 			continue;
@@ -463,16 +462,16 @@ int ooh_leaves_update(struct ooh_leaves *l)
 			mark_slot(l->v[i], slot);
 		mutex_unlock(&ooh_rmap_lock);
 	}
-	/* also what was found before an error is armed */
+	/* what was found before an error is armed, too */
 	flush_queue();
 	return ret < 0 ? ret : 0;
 }
 
 /*
- * A page that went out may be written after its entry did, by translations that are not flushed
- * yet, and its frame is not followed then. So what is out is reported by the next look, too. It
- * is the last one: the page table is a frame that was written, so the drain before that look
- * arms it again, and whatever arms frames has all translations flushed that use the EPT.
+ * A page that went to swap may still be written, by translations that are not flushed yet,
+ * when its entry is gone and its frame is not followed any more. So the next look reports it,
+ * too. One more look is enough: the page table is a frame that was written, so the drain before
+ * that look arms it again, and arming flushes all translations that use the EPT.
  */
 static void look_again_at_what_went_out(struct ooh_leaf *leaf)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Leaves: what the page tables of an address space map, compared with what they mapped
- * when they were looked through last. Whatever is found is followed by rmap.c.
+ * Leaves: what the page tables of an address space map, compared with what they mapped when
+ * they were last read. rmap.c follows whatever is found.
  */
 #ifndef OOH_PAGETABLE_H
 #define OOH_PAGETABLE_H
@@ -12,25 +12,25 @@
 #include "pagetable-walk.h"
 #include "rmap.h"
 
-/* What one last-level page table, or one huge entry, maps; or pages without either. */
+/* What one last-level page table or one huge entry maps; or pages that have neither. */
 struct ooh_leaf {
 	struct ooh_users users;
 	unsigned long addr;		   /* first byte of the 2 MiB */
-	u64 pmd;			   /* its entry, the bits that matter; 0: gone */
-	u32 mapped;			   /* slots in use, swapped out pages too */
+	u64 pmd;			   /* the bits of its entry that matter; 0: gone */
+	u32 mapped;			   /* slots in use, pages in swap included */
 	u32 absent;			   /* of these: filled in by the page cache */
 	u32 nr_opaque;			   /* of these: pages whose frame cannot be followed */
 	bool dirty;			   /* report is not empty */
-	bool went_out;			   /* a page did, since the last report */
-	u64 *pte;			   /* the bits that matter */
-	DECLARE_BITMAP(report, OOH_SLOTS); /* pages that user space is to get */
+	bool went_out;			   /* a page went to swap since the last report */
+	u64 *pte;			   /* the bits of the entries that matter */
+	DECLARE_BITMAP(report, OOH_SLOTS); /* pages to be reported */
 	DECLARE_BITMAP(opaque, OOH_SLOTS);
 };
 
 /*
- * A slot of a page without an entry: what the page cache has for it. It is a frame, marked
- * as no entry of a process is (present and of no protection at once), so that the page
- * counts as new when it gets its entry.
+ * The slot of a page without an entry holds what the page cache has for it: a frame, marked
+ * as no entry of a process is (present and PROT_NONE at once), so that the page counts as
+ * new when it gets its entry.
  */
 #define OOH_ABSENT (_PAGE_PRESENT | _PAGE_PROTNONE)
 static inline bool ooh_absent(u64 val)
@@ -38,7 +38,7 @@ static inline bool ooh_absent(u64 val)
 	return (val & OOH_ABSENT) == OOH_ABSENT;
 }
 
-/* In a slot, beside what its entry says: rmap.c has the frame. */
+/* In a slot, beside what the entry says: the frame is linked in rmap.c. */
 #define OOH_SLOT_LINKED _PAGE_SOFTW2
 
 /* What a slot's entry says. 0: nothing is there */
@@ -55,14 +55,14 @@ struct ooh_leaves {
 	struct ooh_leaf **v;
 	size_t nr, size;
 	struct ooh_pmds pmds;
-	bool retiring; /* some are kept only until their pages were reported gone */
-	u64 records;   /* the log's, of its pages and page tables */
-	u64 tables;    /* page tables looked through */
+	bool retiring; /* some are kept only until their pages are reported as gone */
+	u64 records;   /* records of its pages and page tables */
+	u64 tables;    /* page tables that were read */
 };
 
 /*
- * Follows the page tables as they are now: whatever changes from here on is logged. The
- * caller holds mm_users, but not ooh_rmap_lock. 0 or -errno
+ * Follows the page tables as they are now: whatever changes afterwards is logged. The caller
+ * holds mm_users, but not ooh_rmap_lock. 0 or -errno
  */
 int ooh_leaves_update(struct ooh_leaves *l);
 void ooh_leaves_forget(struct ooh_leaves *l); /* all of them */

@@ -2,12 +2,11 @@
 /*
  * Reverse map: who uses a frame, and which frames the hypervisor follows for us.
  *
- * A frame with a user is armed, once for all its users. Arming and forgetting are
- * queued, because a user comes or goes in the middle of a page table that is being
- * looked through with interrupts off.
+ * A frame with a user is armed, once for all its users. Arming and forgetting are queued,
+ * because users come and go while a page table is read with interrupts off.
  *
- * A frame that it does not arm (there is a quota, and not all memory is ordinary) counts
- * as written in each round, and is tried again.
+ * A frame that the hypervisor does not arm (there is a quota, and not all memory is
+ * ordinary) counts as written in each round, and is tried again.
  */
 #include <linux/idr.h>
 #include <linux/mm.h>
@@ -27,8 +26,8 @@
 DEFINE_MUTEX(ooh_rmap_lock);
 
 /*
- * What is known of frames comes in chunks, made when a frame of theirs gets its first
- * user: memory may be plugged in at any time, and frames have any number.
+ * What is known of frames is kept in chunks. A chunk is made when one of its frames gets its
+ * first user: memory may be plugged in at any time, and frames can have any number.
  */
 struct chunk {
 	ooh_node first_user[OOH_CHUNK_FRAMES];
@@ -57,7 +56,7 @@ static __always_inline struct chunk *chunk_of(unsigned long pfn)
 	if (unlikely(nr != last_chunk_nr)) {
 		struct chunk *chunk = xa_load(&chunks, nr);
 
-		/* not to be remembered: it comes without this lock */
+		/* not to be remembered: a chunk is added without this lock */
 		if (!chunk)
 			return NULL;
 		last_chunk = chunk;
@@ -254,7 +253,7 @@ static unsigned int to_be_forgotten(void)
 	return n;
 }
 
-/* The same of those to be armed: have a user and are not armed. */
+/* Leaves in the queue of frames to be armed those that have a user and are not armed. */
 static unsigned int to_be_armed(void)
 {
 	unsigned int i, n = 0;
@@ -272,7 +271,7 @@ static unsigned int to_be_armed(void)
 
 void ooh_rmap_flush(void)
 {
-	/* a frame can have been queued twice, or have changed its mind since */
+	/* a frame may be queued twice, or for both by now */
 	unsigned int forget = to_be_forgotten(), arm = to_be_armed(), i;
 	int ret = 0, err = 0;
 
@@ -280,7 +279,7 @@ void ooh_rmap_flush(void)
 	ooh_counters.armed += arm;
 	ooh_counters.armings += arm;
 	ooh_counters.armed -= forget;
-	/* without a log nothing is followed: the next drain says so */
+	/* without a log nothing is followed: the next drain reports that */
 	if (!ooh_log) {
 		for (i = 0; i < arm; i++)
 			refuse(to_arm[i]);
@@ -291,7 +290,7 @@ void ooh_rmap_flush(void)
 	/* the hypervisor goes on following some: more records than need be */
 	if (err)
 		ooh_counters.not_forgotten++;
-	/* each frame that is not armed is refused: the error is in that */
+	/* the error shows in the frames that are refused */
 	if (arm)
 		ret = ooh_log->arm(to_arm, arm, refuse);
 	if (arm || forget)
@@ -320,7 +319,7 @@ void ooh_rmap_rearm_all(void)
 	ooh_rmap_flush();
 }
 
-/* A frame was written: each of its users hears of it. False: it has none. */
+/* A frame was written: marks each of its users. False: it has none. */
 static __always_inline bool users_hear(ooh_node node)
 {
 	ooh_node next;
@@ -357,7 +356,7 @@ static __always_inline bool frame_written(unsigned long pfn)
 
 static void group_written(unsigned long pfn, unsigned long *bits)
 {
-	/* they are neighbours: all of them lie in one chunk */
+	/* these are neighbours, so all lie in one chunk */
 	const struct chunk *chunk = chunk_of(pfn);
 	const ooh_node *first = chunk ? &chunk->first_user[in_chunk(pfn)] : NULL;
 	unsigned long left;
@@ -401,8 +400,8 @@ int ooh_rmap_drain(u32 *reasons)
 	if (!ooh_log)
 		return -ENODEV;
 	/*
-	 * A log may arm only those again that have users. One that lost its last user, and whose
-	 * forgetting is still in the queue, would count as armed when it gets another.
+	 * A log may arm again only frames that have users. A frame that lost its last user, and
+	 * that is still queued to be forgotten, would count as armed when it gets a new one.
 	 */
 	ooh_rmap_flush();
 	ret = ooh_log->drain(&sink, reasons);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Reverse map: which pages and page tables use a frame. A frame with a user is armed.
- * What the log has of it marks all its users.
+ * Reverse map: which pages and page tables use a frame. A frame with a user is armed, and
+ * a record of it marks all its users.
  */
 #ifndef OOH_RMAP_H
 #define OOH_RMAP_H
@@ -13,8 +13,8 @@
 #define OOH_SLOTS PTRS_PER_PTE
 
 /*
- * Guards the log, and everything here. Held for as long as it takes to empty the logs or
- * to look through some page tables, and never while waiting for what a process holds.
+ * Guards the log, and everything here. It is held while the logs are emptied or some page
+ * tables are read, and never while waiting for something that a process holds.
  */
 extern struct mutex ooh_rmap_lock;
 
@@ -22,19 +22,19 @@ extern struct mutex ooh_rmap_lock;
 typedef u32 ooh_node;
 #define OOH_NODE_TABLE (1U << 31)
 
-/* Why a page table has to be looked through. */
-#define OOH_TABLE_WRITTEN 1 /* it was; or it is another one */
-#define OOH_TABLE_AGAIN	  2 /* once more, for what was found in it */
+/* Why a page table has to be read. */
+#define OOH_TABLE_WRITTEN 1 /* it was written, or is another one */
+#define OOH_TABLE_AGAIN	  2 /* once more, because of what was found in it */
 
 /*
- * Up to OOH_SLOTS pages, neighbours, that use a frame each, and the page table that they
- * have. All nodes of a frame form a list, whose links are here.
+ * Up to OOH_SLOTS neighbouring pages, each of which uses a frame, and their page table. All
+ * nodes of a frame form a list, whose links are here.
  */
 struct ooh_users {
 	u32 id;
-	u8 table_written; /* OOH_TABLE_*: it may differ from what is known */
+	u8 table_written; /* OOH_TABLE_*: the table may differ from what is known */
 	bool any_written; /* written is not empty */
-	u64 *records;	  /* counts what marked any of them */
+	u64 *records;	  /* counts the records that marked any of them */
 	ooh_node table_next, table_prev;
 	struct ooh_links {
 		ooh_node next[OOH_SLOTS], prev[OOH_SLOTS];
@@ -64,8 +64,8 @@ void ooh_rmap_unlink(unsigned long pfn, ooh_node node);
 void ooh_rmap_make_room(unsigned int nr);
 void ooh_rmap_flush(void); /* arms and forgets what is queued */
 /*
- * Ends a round for all users of all frames: whatever was written until now is marked, and
- * armed again. Adds to the reasons why that may not be all. They count even if it fails.
+ * Ends a round for all users of all frames: marks what was written until now, and arms it
+ * again. Adds to the reasons why that may not be all; they count even if it fails.
  */
 int ooh_rmap_drain(u32 *reasons);
 void ooh_rmap_rearm_all(void);	 /* as if nothing were armed */

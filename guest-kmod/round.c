@@ -21,8 +21,8 @@
 #include "trace.h"
 
 #define BATCH	      512 /* ranges copied to user space at once */
-#define DIRTY_AT_ONCE 16  /* leaves given out before others may run */
-#define SWEEP_SECS    1	  /* so often the memory of what has exited is let go */
+#define DIRTY_AT_ONCE 16  /* leaves reported before others may run */
+#define SWEEP_SECS    1	  /* how often the memory of exited processes is freed */
 
 struct ooh_rounds {
 	struct mutex lock;
@@ -31,7 +31,7 @@ struct ooh_rounds {
 	struct pid *pid;
 	struct ooh_leaves leaves;
 	struct ooh_pagecache cache;
-	u32 reported_reason; /* why everything is in the report, to be told with it */
+	u32 reported_reason; /* why everything is in the report: goes out with it */
 	u64 collected;	     /* records when the last round ended */
 	u64 end;	     /* how far the report that is being made has come */
 	struct ooh_dev_stats stats;
@@ -78,7 +78,7 @@ bool ooh_rounds_attached(const struct ooh_rounds *r)
 	return smp_load_acquire(&r->attached);
 }
 
-/* The process as it is now has this memory: it has neither ended nor executed a program. */
+/* Has the process this memory now? If so, it has neither ended nor executed a program. */
 static bool has_memory(struct pid *pid, const struct mm_struct *mm)
 {
 	struct task_struct *task, *thread;
@@ -99,7 +99,7 @@ bool ooh_rounds_over(const struct ooh_rounds *r)
 	return !atomic_read(&r->mm->mm_users) || !has_memory(r->pid, r->mm);
 }
 
-/* What collects of other trackers drained for this one, and what nobody did. */
+/* Records that collects of other trackers drained for this one, and those not drained yet. */
 u64 ooh_rounds_waiting(const struct ooh_rounds *r)
 {
 	u64 log = ooh_log_waiting();
@@ -120,9 +120,9 @@ unsigned int ooh_rounds_trackers(void)
 }
 
 /*
- * To begin, end or drain a log, CPUs must not come or go. The lock against that is the outer
- * one: cpusets take the mmap_lock of processes under it, and ooh_rmap_lock is taken with
- * the mmap_lock of a process held.
+ * While a log is started, stopped or drained, CPUs must not come or go. The lock against that
+ * is the outer one: cpusets take the mmap_lock of processes under it, and ooh_rmap_lock is
+ * taken with the mmap_lock of a process held.
  */
 static void lock_log(void)
 {
@@ -148,7 +148,7 @@ static void make_all_dirty(u32 reasons)
 		r->reason |= reasons;
 }
 
-/* Empties the logs: whoever uses the frames gets its marks. With the log locked */
+/* Empties the logs, and marks the users of each logged frame. With the log locked. */
 static int drain_log(void)
 {
 	u32 reasons = 0;
@@ -161,7 +161,7 @@ static int drain_log(void)
 void ooh_rounds_all_anew(void)
 {
 	lock_log();
-	/* those that were not armed again are silent: nobody knows which */
+	/* frames that were not armed again are silent, and nobody knows which these are */
 	if (nr_trackers && !drain_log()) {
 		ooh_rmap_rearm_all();
 		make_all_dirty(OOH_REASON_HYPERCALL);
@@ -208,7 +208,7 @@ void ooh_rounds_free(struct ooh_rounds *r)
 		ooh_leaves_forget(&r->leaves);
 		strike_off(r);
 		mutex_unlock(&r->lock);
-		/* it may still be unlocking this one; its next run stays when it is due */
+		/* it may still be unlocking this one; when its next run is due does not change */
 		flush_work(&sweeper.work);
 		mmdrop(r->mm);
 		put_pid(r->pid);
@@ -244,8 +244,8 @@ static void sweep_exited(struct work_struct *work)
 }
 
 /*
- * Follows the memory as it is now: frames and page tables are armed before this returns,
- * so whatever changes from here on is logged.
+ * Follows the memory as it is now. Frames and page tables are armed before this returns, so
+ * whatever changes afterwards is logged.
  */
 static int follow_memory(struct ooh_rounds *r)
 {
@@ -261,7 +261,7 @@ static int follow_memory(struct ooh_rounds *r)
 	return ret ?: err;
 }
 
-/* Since then; what others armed meanwhile is in it, too. Returns the time that it took. */
+/* Counts what was armed since then, by others too. Returns the time that it took. */
 static u64 count_arming(struct ooh_rounds *r, const struct ooh_counters *before)
 {
 	u64 ns;
@@ -284,8 +284,8 @@ int ooh_rounds_attach(struct ooh_rounds *r, struct pid *pid, struct mm_struct *m
 	if (!has_memory(pid, mm))
 		return -ESRCH;
 	/*
-	 * What any CPU's log holds from before is none of the new tracker's business:
-	 * a drain, or the start of the log, takes it out.
+	 * What a CPU's log holds from before does not concern the new tracker: a drain, or
+	 * the start of the log, takes it out.
 	 */
 	lock_log();
 	ret = ooh_log ? drain_log() : 0;
@@ -311,7 +311,7 @@ int ooh_rounds_attach(struct ooh_rounds *r, struct pid *pid, struct mm_struct *m
 		mmdrop(mm);
 		return ret;
 	}
-	/* the round begins now: what is there is no news */
+	/* the round begins now: what is there already is not new */
 	ooh_leaves_drop(&r->leaves);
 	r->cache.pending.nr = 0;
 	r->leaves.records = r->leaves.tables = 0;
@@ -351,8 +351,8 @@ static int end_round(struct ooh_rounds *r)
 	ret = follow_memory(r);
 	if (ret) {
 		/*
-		 * What was drained stays marked. What could not be followed, as there is no
-		 * memory, is not known.
+		 * What was drained stays marked. What could not be followed for lack of memory is
+		 * not known.
 		 */
 		if (ret != -EINTR)
 			r->reported_reason |= OOH_REASON_NOMEM;
@@ -367,7 +367,7 @@ static int end_round(struct ooh_rounds *r)
 	arming = count_arming(r, &before);
 	r->stats.map_ns += ktime_get_ns() - began - arming;
 out:
-	/* the last user of the mm takes it down: not with the lock held */
+	/* if this is the last user, the mm goes away: not with the lock held */
 	mmput_async(r->mm);
 	return ret;
 }
@@ -405,8 +405,8 @@ static int flush_output(struct output *out)
 }
 
 /*
- * Pages that come after all those before, or partly among the last of them. 0, -EFAULT, or
- * -ENOSPC: there is no room, and everything below start is in the vector.
+ * Adds pages that lie after all those before them, or overlap the last of these. 0, -EFAULT,
+ * or -ENOSPC: there is no room, and everything below start is in the vector.
  */
 static int put_range(struct output *out, unsigned long start, unsigned long end)
 {
@@ -439,7 +439,7 @@ static int put_range(struct output *out, unsigned long start, unsigned long end)
 	return 0;
 }
 
-/* Spans that begin below addr. */
+/* Adds the spans that begin below addr. */
 static int put_spans(struct output *out, unsigned long addr, unsigned long from,
 		     unsigned long until)
 {
@@ -460,8 +460,9 @@ static int put_spans(struct output *out, unsigned long addr, unsigned long from,
 }
 
 /*
- * The pages of a whole leaf that are in the report, with no span among them. Most of what a
- * report costs is here. False: there may be no room for all of them, and nothing was done.
+ * Adds those pages of a whole leaf that are in the report; no span is among them. Most of
+ * what a report costs is here. False: there may be no room for all of them, and nothing was
+ * done.
  */
 static bool put_whole_leaf(struct output *out, const struct ooh_leaf *leaf)
 {
@@ -493,7 +494,7 @@ static bool put_whole_leaf(struct output *out, const struct ooh_leaf *leaf)
 	return true;
 }
 
-/* The pages of a leaf that are in the report, of slots from ... last - 1. */
+/* Adds those pages of a leaf, slots from ... last - 1, that are in the report. */
 static int put_leaf(struct output *out, const struct ooh_leaf *leaf, unsigned int from,
 		    unsigned int last, unsigned long start, unsigned long until)
 {
@@ -574,7 +575,7 @@ static int fill_vector(struct ooh_rounds *r, struct ooh_collect *c)
 			cond_resched();
 		if (!leaf->dirty || leaf->addr + PMD_SIZE <= c->start)
 			continue;
-		/* of these fewer: a range for every second page of each */
+		/* fewer of these: each may have a range for every second page */
 		if (++reported % DIRTY_AT_ONCE == 0)
 			cond_resched();
 		if (c->start <= leaf->addr && end - leaf->addr >= PMD_SIZE &&

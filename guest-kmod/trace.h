@@ -37,7 +37,7 @@ TRACE_EVENT(ooh_drain,
 	TP_printk("records=%llu rearmed=%llu", __entry->records, __entry->rearmed)
 );
 
-/* EPML: who wrote; flags are XEN_EPML_R_* */
+/* A record of EPML: which address was written, and by whom; flags are XEN_EPML_R_* */
 TRACE_EVENT(ooh_record,
 	TP_PROTO(u64 gva, u64 gpa, unsigned int flags),
 	TP_ARGS(gva, gpa, flags),

@@ -15,23 +15,23 @@
 #include "counters.h"
 #include "transport.h"
 
-/* Each operation is an exit to QEMU, so it is given much at once: 4 MiB of scattered pages. */
+/* Each operation is an exit to QEMU, so it gets much at once: 4 MiB of scattered pages. */
 #define RANGES 1024
-/* What QEMU hands out at once, at most. */
+/* The most that QEMU hands out at once. */
 #define NR_GROUPS  1024
 #define RANGES_LEN (RANGES * sizeof(struct ooh_spml_range))
 #define GROUPS_LEN (NR_GROUPS * sizeof(struct ooh_spml_group))
 
-/* Who waits for the log has it looked at by an operation, which is not done more often. */
+/* How often, at most, an operation looks at the log for those that wait for it. */
 #define LOOK (HZ / 10)
 
-/* Stays if the device cannot read the operation. None of its own errors. */
+/* Stays there if the device cannot read the operation. The device has no such error. */
 #define UNANSWERED (-EIO)
 
 static struct pci_dev *device;
 static void __iomem *registers;
 
-/* Apart from each other, and in one piece: the device knows nothing of page tables. */
+/* Each in one piece of physical memory: the device knows nothing of page tables. */
 static struct ooh_spml_range *ranges;
 static struct ooh_spml_group *groups;
 static struct ooh_pml_op *operation; /* ooh_rmap_lock */
@@ -40,11 +40,11 @@ static DEFINE_MUTEX(look_lock);
 static u64 known_waiting;
 static unsigned long next_look;
 
-/* The device has done it when the write returns. */
+/* When the write returns, the device has done the operation. */
 static int ring(struct ooh_pml_op *op)
 {
 	op->rc = UNANSWERED;
-	/* the compiler has to have written all of it before, and to read it anew behind */
+	/* the compiler has to write all of it before, and to read it anew after */
 	barrier();
 	writeq(virt_to_phys(op), registers + OOH_PML_REG_DOORBELL);
 	barrier();
@@ -102,7 +102,7 @@ static struct pci_driver driver = {
 	.id_table = ids,
 	.probe = probe,
 	.remove = remove,
-	/* only with the module: trackers have what is behind it */
+	/* unbound only with the module: trackers depend on the device */
 	.driver.suppress_bind_attrs = true,
 };
 
@@ -152,7 +152,7 @@ static int qemu_open(struct ooh_spml_room *room)
 		goto err_driver;
 	ranges = (void *)__get_free_pages(GFP_KERNEL, get_order(RANGES_LEN));
 	groups = (void *)__get_free_pages(GFP_KERNEL | __GFP_RETRY_MAYFAIL, get_order(GROUPS_LEN));
-	/* zeroed: reserved fields and those that an operation does not use */
+	/* zeroed, as reserved fields and those that an operation does not use have to be */
 	operation = kzalloc(sizeof(*operation), GFP_KERNEL);
 	look = kzalloc(sizeof(*look), GFP_KERNEL);
 	ret = -ENOMEM;
@@ -182,7 +182,7 @@ err_driver:
 	return ret;
 }
 
-/* What the device writes to it writes during operations: it keeps no page. */
+/* The device writes during operations only: it keeps no page. */
 static void qemu_close(bool pages_kept)
 {
 	free_all();
@@ -201,7 +201,7 @@ static int qemu_stop(void)
 	return qemu_op(OOH_PML_STOP);
 }
 
-/* QEMU does a bounded amount of it in one operation. */
+/* QEMU does a bounded amount of work in one operation. */
 static int range_op(u32 cmd, unsigned int nr, struct ooh_spml_place *place)
 {
 	struct ooh_pml_ranges *arg = &operation->u.ranges;
@@ -252,7 +252,7 @@ static int qemu_collect(struct ooh_spml_round *round)
 	return ret;
 }
 
-/* The device tells nobody by itself. */
+/* The device sends no event: it has to be asked. */
 static u64 qemu_waiting(void)
 {
 	int ret;

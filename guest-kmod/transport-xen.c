@@ -26,15 +26,15 @@
 #define RANGES 8192
 
 /*
- * What one hypercall brings: a page, with groups of 512 frames. Xen hands out no more at a
- * time, and flushes translations once for each page, so that larger ones would save little.
+ * What one hypercall brings: a page of groups of 512 frames. Xen hands out no more at a time,
+ * and flushes translations once per page, so more would save little.
  */
 #define NR_GROUPS (PAGE_SIZE / sizeof(struct xen_spml_group))
 
 static struct ooh_spml_range *ranges;
 static struct ooh_spml_group *groups;
 static struct xen_spml_status *status; /* in a page of its own, where Xen writes */
-static bool resumed; /* the domain was, and nobody has asked yet whether Xen knows it */
+static bool resumed; /* the domain resumed, and nobody has asked yet whether Xen still knows it */
 
 u32 ooh_xen_features(void)
 {
@@ -70,7 +70,7 @@ static void free_all(void)
 }
 
 #if OOH_RESUME_NOTIFIER
-/* Saved and restored, or migrated: whatever Xen knew has stayed behind. */
+/* After save and restore, or a migration: what Xen knew has stayed behind. */
 static int domain_resumes(struct notifier_block *nb, unsigned long action, void *data)
 {
 	WRITE_ONCE(resumed, true);
@@ -87,7 +87,7 @@ static void listen_for_resume(bool on)
 		xen_resume_notifier_unregister(&resume_notifier);
 }
 #else
-/* A collect finds out; who waits for the log does not. */
+/* A collect finds out; whoever waits for the log does not. */
 static void listen_for_resume(bool on)
 {
 }
@@ -98,7 +98,7 @@ static int xen_open(struct ooh_spml_room *room)
 	struct xen_hvm_spml op = { .cmd = XEN_SPML_info };
 	int ret;
 
-	/* operations take the address of one for that of the other */
+	/* operations use a pointer to one as a pointer to the other */
 	BUILD_BUG_ON(sizeof(*ranges) != sizeof(struct xen_spml_range));
 	BUILD_BUG_ON(offsetof(struct ooh_spml_range, nr) != offsetof(struct xen_spml_range, nr));
 	BUILD_BUG_ON(sizeof(*groups) != sizeof(struct xen_spml_group));
@@ -106,8 +106,7 @@ static int xen_open(struct ooh_spml_room *room)
 	if (!xen_hvm_domain())
 		return -ENXIO;
 	if (!(ooh_xen_features() & XEN_HVM_CPUID_SPML)) {
-		pr_err("Xen offers no SPML to this domain: a Xen without it, or spml=1 is missing "
-		       "in the domain's configuration\n");
+		pr_err("Xen offers no SPML to this domain: a Xen without it, or spml=1 is missing in the domain's configuration\n");
 		return -ENODEV;
 	}
 	ret = ooh_xen_op(&op);
@@ -142,7 +141,7 @@ static int xen_open(struct ooh_spml_room *room)
 static void xen_close(bool pages_kept)
 {
 	listen_for_resume(false);
-	/* a page that Xen writes to is nobody else's ever */
+	/* a page that Xen may write to can never be used for anything else */
 	if (pages_kept)
 		status = NULL;
 	free_all();
@@ -189,7 +188,7 @@ static int xen_collect(struct ooh_spml_round *round)
 	struct xen_spml_collect *c = &op.u.collect;
 	int ret;
 
-	/* if Xen does not know the domain any more it says so now */
+	/* if Xen does not know the domain any more, it says so now */
 	WRITE_ONCE(resumed, false);
 	c->groups = (unsigned long)groups;
 	c->nr_groups = NR_GROUPS;

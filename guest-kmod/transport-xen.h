@@ -5,7 +5,7 @@
 
 #include <linux/types.h>
 /*
- * Xen's public header is written for those beside it: what it takes from there.
+ * Xen's public header includes those beside it. This is what it needs of them.
  */
 #include <xen/interface/xen.h>
 #ifndef DEFINE_XEN_GUEST_HANDLE

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Who hands the hypervisor's log over: Xen, by hypercalls (include/xen/spml.h is the
- * contract), or QEMU on KVM, by a device (include/qemu/ooh-pml.h). Both have the same
- * operations; log-spml.c makes a log of them. ooh_rmap_lock guards all calls but
- * waiting(), and those that come with the module.
+ * How the hypervisor's log comes: from Xen by hypercalls (include/xen/spml.h is the
+ * contract), or from QEMU on KVM by a device (include/qemu/ooh-pml.h). Both have the same
+ * operations; log-spml.c makes a log of them. ooh_rmap_lock guards all calls but waiting(),
+ * and those made when the module is loaded and unloaded.
  */
 #ifndef OOH_TRANSPORT_H
 #define OOH_TRANSPORT_H
@@ -26,7 +26,7 @@ struct ooh_spml_group {
 	u64 bits[OOH_GROUP_FRAMES / 64];
 };
 
-/* What there is, and the memory that operations are given. The transport's own. */
+/* What there is, and the transport's memory, through which operations pass their data. */
 struct ooh_spml_room {
 	u64 max_tracked; /* frames */
 	struct ooh_spml_range *ranges;
@@ -42,7 +42,7 @@ struct ooh_spml_round {
 	u64 cursor;	   /* the transport's */
 };
 
-/* How far arm() got when it failed: so many ranges, and frames of the next one. */
+/* How far arm() got when it failed: this many ranges, and frames of the next one. */
 struct ooh_spml_place {
 	unsigned int ranges, frames;
 };
@@ -50,10 +50,10 @@ struct ooh_spml_place {
 struct ooh_transport {
 	const char *name; /* in messages */
 	u32 via;	  /* OOH_VIA_* */
-	/* Logging costs something with nothing armed: only while somebody is tracked. */
+	/* Logging costs something even when nothing is armed: it is on only with a tracker. */
 	bool idle_costs;
 
-	/* With the module. -ENXIO: not here. Other errors were put into the kernel's log. */
+	/* With the module. -ENXIO: not here. Other errors are in the kernel's log. */
 	int (*open)(struct ooh_spml_room *room);
 	/* pages_kept: the hypervisor may still write to what it was given */
 	void (*close)(bool pages_kept);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Every difference between kernel versions, and what was tested. */
+/* Every difference between kernel versions, and which versions are tested. */
 #ifndef OOH_COMPAT_H
 #define OOH_COMPAT_H
 
@@ -24,7 +24,7 @@
 #error "ooh: x86-64 only"
 #endif
 
-/* Grows what p points to from old to size bytes; of what came from here the new part is zero. */
+/* Grows what p points to from old to size bytes. The new part is zero, if p came from here, too. */
 static inline void *ooh_kvrealloc(void *p, size_t old, size_t size)
 {
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
@@ -34,7 +34,7 @@ static inline void *ooh_kvrealloc(void *p, size_t old, size_t size)
 #endif
 }
 
-/* Late versions of 6.1 have the accessor, too, early ones have not. */
+/* Late versions of 6.1 have the accessor, too; early ones do not. */
 static inline struct timespec64 ooh_ctime(const struct inode *inode)
 {
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
@@ -45,14 +45,14 @@ static inline struct timespec64 ooh_ctime(const struct inode *inode)
 }
 
 /*
- * Whether a module hears that its domain resumes, and can stop listening when it goes: later
- * kernels have no xen_resume_notifier_unregister(). (7.3 has none, 6.12 has it.)
+ * Whether a module can learn that its domain resumes, and can stop listening when it is
+ * unloaded: 6.12 has xen_resume_notifier_unregister(), 7.3 does not.
  */
 #define OOH_RESUME_NOTIFIER (LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0))
 
 /*
- * Whether a module may set the handler of KVM's wakeup interrupt, which EPML uses
- * for its own. Newer kernels export that to KVM's modules alone.
+ * Whether a module may set the handler of KVM's wakeup interrupt, which EPML uses as its own.
+ * Newer kernels export that function to KVM's modules alone.
  */
 #ifdef OOH_NO_EPML_INTERRUPT
 #define OOH_LOG_INTERRUPT 0
@@ -61,18 +61,18 @@ static inline struct timespec64 ooh_ctime(const struct inode *inode)
 #endif
 
 /*
- * Page tables of a guest of Xen are freed when the CPUs that use the address space have taken an
- * interrupt. Newer kernels wait for an RCU grace period as well, on any hardware.
+ * In a guest of Xen, page tables are freed when each CPU that uses the address space has taken
+ * an interrupt. Newer kernels wait for an RCU grace period as well, on any hardware.
  */
 #define OOH_TABLES_WAIT_FOR_USERS (LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0))
 
-/* The kernel has a killable one: a caller's handled signal is to end it as well. */
+/* The kernel's own is killable only: here a signal that the caller handles ends the wait, too. */
 static inline int ooh_mmap_read_lock_interruptible(struct mm_struct *mm)
 {
 	return down_read_interruptible(&mm->mmap_lock);
 }
 
-/* Marks entries of pages of a DAX device that have a struct page, beside _PAGE_SPECIAL. */
+/* Beside _PAGE_SPECIAL, marks the entry of a page of a DAX device that has a struct page. */
 #ifdef _PAGE_DEVMAP
 #define OOH_PAGE_DEVMAP _PAGE_DEVMAP
 #else
@@ -80,23 +80,23 @@ static inline int ooh_mmap_read_lock_interruptible(struct mm_struct *mm)
 #endif
 
 /*
- * Whether huge pages lie in their page cache by their number among small pages. Before,
- * they had numbers of their own, and pages without an entry count as changed.
+ * Whether the page cache has huge pages by their number among small pages. In older kernels
+ * they have numbers of their own; there, huge pages without an entry count as changed.
  */
 #define OOH_HUGETLB_BY_PAGES (LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0))
 
-/* How many pages, a power of two, an entry stands for that xas_for_each() has come to. */
+/* How many pages, a power of two, the current entry of xas_for_each() stands for. */
 static inline unsigned long ooh_xas_pages(struct xa_state *xas)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
 	return 1UL << xas_get_order(xas);
 #else
-	/* only what is swapped out is asked for, and that page by page before 6.12 */
+	/* this is asked for pages in swap only, which are single entries before 6.12 */
 	return 1;
 #endif
 }
 
-/* Of a non-present entry: does it mark a page that is not there (userfaultfd, guards)? */
+/* Is a non-present entry a marker for a page that does not exist (userfaultfd, guards)? */
 #if __has_include(<linux/leafops.h>)
 #include <linux/leafops.h>
 static inline bool ooh_pte_marker(pte_t pte)

@@ -93,6 +93,6 @@ def test_the_kernel_goes_down(vm, log):
                 break
             time.sleep(1)
         assert "ooh: the kernel goes down" in text
-        assert "did not let go" not in text and "did not stop" not in text
+        assert "did not give back" not in text and "did not stop" not in text
     finally:
         vm.down()
