@@ -49,7 +49,7 @@ static void sizes(int fd)
 	munmap(low, PAGE);
 }
 
-/* A round whose struct cannot be written back is told by the next call. */
+/* The next call reports a round whose struct could not be written back. */
 static void lost_answer(int fd, char *p)
 {
 	struct ooh_range *v = (void *)touched(1);
@@ -79,8 +79,8 @@ static void lost_answer(int fd, char *p)
 }
 
 /*
- * A process of the same user, who was given the device, asks for the memory of one that is
- * none of its children: with scope 1 the security module Yama does not let it.
+ * A process of the same user, which was given the device, asks for the memory of a process
+ * that is not its child: with scope 1 the security module Yama refuses.
  */
 static void security_module(void)
 {
@@ -167,7 +167,7 @@ int main(void)
 	check(err(ioctl(fd, OOH_IOC_ATTACH, &a)) == 0, "attach");
 	check(err(ioctl(fd, OOH_IOC_ATTACH, &a)) == EBUSY, "twice: EBUSY");
 
-	/* another user, who was given the device: /proc/PID/mem says no */
+	/* another user, who was given the device: /proc/PID/mem cannot be opened */
 	pid = fork();
 	if (pid == 0) {
 		if (setgid(1000) || setuid(1000))
@@ -209,7 +209,7 @@ int main(void)
 	collect(fd, &r);
 	check(reported_in(&r, p, NR) == 0, "given out once");
 
-	/* only a part is asked for, the rest stays pending */
+	/* only a part is asked for: the rest stays pending */
 	p[0]++;
 	p[40 * PAGE]++;
 	c = (struct ooh_collect){ .size = sizeof(c),

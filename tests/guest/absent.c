@@ -13,7 +13,7 @@
 
 static int to, from;
 
-/* Another process, which has a mapping of its own, writes page n. */
+/* Another process writes page n, through a mapping of its own. */
 static void writer(int fd, int in, int out)
 {
 	volatile char *p;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: each backend of libooh reports exactly the pages that a process
- * wrote, round after round: those, and not their neighbours. One that this
- * machine does not have (OOH_WITHOUT) is refused.
+ * Description: each backend of libooh reports, round after round, exactly the pages
+ * that a process wrote, and not their neighbours. A backend that this machine does
+ * not have (OOH_WITHOUT) is refused.
  */
 #include <signal.h>
 #include <sys/prctl.h>
@@ -12,7 +12,7 @@
 
 #define NR 64
 
-/* Writes the pages it is told, a byte for each, and answers 0xff with itself. */
+/* Gets a byte for each page to write; answers 0xff with the same. */
 static void writes_what_it_is_told(char *p, int in, int out)
 {
 	unsigned char c;
@@ -100,7 +100,7 @@ int main(void)
 		if (pid < 0)
 			error("fork");
 		if (pid == 0) {
-			/* copy on write is not the subject: have the pages */
+			/* copy on write is not tested here: have the pages first */
 			memset(p, 2, NR * PAGE);
 			close(to[1]);
 			writes_what_it_is_told(p, to[0], from[1]);

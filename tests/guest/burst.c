@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: nothing is lost of a log that fills while interrupts are off, and of
- * one whose index the guest's kernel has spoilt. No other field of the VMCS can be
- * got at. Needs burst.ko, which does these things.
+ * Description: nothing is lost of a log that fills while interrupts are off, nor of one
+ * whose index the guest's kernel has corrupted. The guest reaches no other field of the
+ * VMCS. Needs burst.ko, which does these things.
  *
  * A record that finds no room is an exit before anything is written; Xen takes the
- * frames as logged. An index out of range is the same as no room.
+ * frames as logged. An index out of range counts as no room.
  */
 #include <sched.h>
 

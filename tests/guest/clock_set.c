@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: a file that others write to while the clock is set back, so that it bears the
- * same time afterwards, and then forth again, is reported all the same.
+ * Description: a file is reported even if others write to it while the clock is set back, so
+ * that its time is the same afterwards, and the clock is then set forward again.
  */
 #include <time.h>
 #include <sys/stat.h>
@@ -25,7 +25,7 @@ static bool same(struct timespec a, struct timespec b)
 	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
 }
 
-/* Page n, as of the time when. Files get the time of the last tick, or of the last setting. */
+/* Writes page n at the time when. Files get the time of the last tick, or of the last setting. */
 static bool written_at(const char *path, unsigned long n, struct timespec when)
 {
 	struct timespec now, began, ended;

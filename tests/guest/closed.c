@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: a program closes all descriptors, those of a tracker of itself among them, and opens
- * files of its own, which get their numbers. The tracker begins anew with everything dirty; it
- * reads and closes none of the files, neither at a collect nor at its end.
+ * Description: a program closes all descriptors, among them those of its own tracker, and opens
+ * files, which get the same numbers. The tracker begins anew with everything dirty. It reads and
+ * closes none of the files, neither at a collect nor when it is closed.
  */
 #include <sys/socket.h>
 #include <sys/stat.h>

@@ -39,14 +39,14 @@ static void make_file(void)
 	close(fd);
 }
 
-/* A time stamp of seconds says nothing of the second that has begun. */
+/* A time stamp in seconds says nothing about the current second. */
 static void early_in_a_second(void)
 {
 	struct timespec t;
 
 	for (int i = 0; i < 4000; i++) {
 		clock_gettime(CLOCK_REALTIME, &t);
-		/* of an even one: there are stamps of two seconds */
+		/* wait for an even one: there are stamps of two seconds */
 		if (t.tv_sec % 2 == 0 && t.tv_nsec > 100000000 && t.tv_nsec < 400000000)
 			return;
 		usleep(1000);
@@ -85,7 +85,7 @@ int main(void)
 	collect(t, &r);
 	check(reported(&r, p + 7 * PAGE), "page 7, written by another process");
 	check(extra == 0, "before it nothing was written: %lu", extra);
-	/* nothing after it, either: the doubt ends with the second */
+	/* nor is anything reported after it: the doubt ends with the second */
 	usleep(2100000);
 	collect(t, &r);
 	collect(t, &r);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * criu_tip PLUGIN: loads a plugin as a criu does that knows nothing of our hooks. CRIU's
- * development branch has hooks of other meanings and other arguments at the numbers that
- * follow those of CRIU 4.2.1, and options in another order; an older criu has fewer hooks and
- * refuses a plugin with more. Not a test by itself: see test_criu_patches.py.
+ * criu_tip PLUGIN: loads a plugin as a criu does that does not know our hooks. In CRIU's
+ * development branch the numbers after those of CRIU 4.2.1 are other hooks, with other
+ * arguments, and the options are in another order. An older criu has fewer hooks, and refuses a
+ * plugin with more. Not a test by itself: see test_criu_patches.py.
  */
 #include <dlfcn.h>
 #include <stdarg.h>
@@ -28,7 +28,7 @@ struct desc {
 	void *hooks[HOOKS_TIP];
 };
 
-/* What a plugin takes from criu. Whoever reads the options or a task, reads somebody else's. */
+/* What a plugin takes from criu. A plugin that reads the options or a task reads other fields. */
 char opts[1 << 16] __attribute__((aligned(4096)));
 void *root_item = opts;
 int criu_get_image_dir(void);

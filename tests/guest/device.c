@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Description: a block device that the process maps is followed when another process writes
- * it through another node of the same device, $OOH_DEVICE.
+ * it through another device node of the same device, $OOH_DEVICE.
  */
 #include <sys/stat.h>
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: a program that starts itself anew, at the same addresses (no randomization),
- * while a process that shares the old memory lives on, is another address space: what the
- * new one writes is reported, with the round of the exec all dirty.
+ * Description: a program executes itself, at the same addresses (no randomization), while a
+ * process that shares the old memory lives on. The new program has another address space. What
+ * it writes is reported, and everything is dirty in the round of the exec.
  */
 #include <sched.h>
 #include <signal.h>
@@ -75,7 +75,7 @@ static pid_t start(void)
 	pid = fork();
 	if (!pid) {
 		personality(ADDR_NO_RANDOMIZE);
-		/* above 3 and 4 first: a number may be in use */
+		/* first to numbers above 4: 3 or 4 may be in use */
 		if (dup2(there[0], 10) < 0 || dup2(back[1], 11) < 0 || dup2(10, 3) < 0 ||
 		    dup2(11, 4) < 0)
 			_exit(1);

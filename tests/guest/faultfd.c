@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Memory whose pages a thread of the same process provides, by userfaultfd: each page holds
- * its number. Each signal USR1 discards a page out of the midst. Not a test by itself: CRIU
+ * its number. Each SIGUSR1 discards a page in the middle. Not a test by itself: CRIU
  * must not wait for a page of it while the process is frozen (criu-faults).
  */
 #include <fcntl.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Description: a caller whose memory makes it wait (a userfaultfd that nobody serves) waits
- * alone: others open, attach, collect, close and exit meanwhile, and whoever is killed is
- * gone.
+ * alone. Others can open, attach, collect, close and exit meanwhile, and a process that is
+ * killed ends.
  */
 #include <pthread.h>
 #include <sys/syscall.h>
@@ -17,7 +17,7 @@ static char *own;
 static volatile int *waiting;
 static bool in_vector;
 
-/* Tells that a fault is there, and serves it never. */
+/* Says that there is a fault, and never serves it. */
 static void *see(void *arg)
 {
 	struct uffd_msg m;
@@ -105,7 +105,7 @@ static void others_go_on(const char *what)
 	check(gone(exiting, LIMIT_MS), "another exits with its tracker");
 	check(killed(staying, LIMIT_MS), "another, killed, is gone");
 	check(killed(holding, LIMIT_MS), "the caller, killed, is gone");
-	/* what was stuck behind it; each is our child and shall not be left to the next test */
+	/* end what waits for it: our children must not be left to the next test */
 	kill(coming, SIGKILL);
 	kill(closing, SIGKILL);
 	kill(exiting, SIGKILL);

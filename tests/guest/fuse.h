@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A file system of one file whose content nobody on this machine decides, as on a network:
- * a process answers the kernel (FUSE, the protocol of linux/fuse.h, without a library). What
- * it answers is in memory that it shares with the test.
+ * A file system with one file, whose content comes from a server, as on a network: a process
+ * answers the kernel (FUSE, the protocol of linux/fuse.h, without a library) from memory that
+ * it shares with the test.
  */
 #ifndef FUSE_H
 #define FUSE_H
@@ -30,12 +30,12 @@
 
 struct fuse_server {
 	char data[FUSE_PAGES][FUSE_PAGE]; /* the file */
-	volatile int direct;		  /* whoever opens it goes past the page cache */
+	volatile int direct;		  /* reads and writes bypass the page cache */
 	volatile int delay_ms;		  /* before a read is answered */
 	volatile int silent_on;		  /* gets no answer as long as it is this opcode */
 	volatile int silent;		  /* how often that came up */
-	volatile int drop;		  /* page + 1 that the kernel's cache shall lose */
-	volatile int dropped;		  /* how many it was told to */
+	volatile int drop;		  /* page + 1 that the kernel's cache is to drop */
+	volatile int dropped;		  /* how often it was told to */
 	int fd;
 	pid_t pid;
 	char dir[32], file[40];
@@ -166,7 +166,7 @@ static inline void fuse_serve(struct fuse_server *s)
 	}
 }
 
-/* NULL: not here, errno says why. Each page is full of ones. */
+/* NULL: not possible here, errno says why. Each page is full of ones. */
 static inline struct fuse_server *fuse_mount(void)
 {
 	struct fuse_server *s =
@@ -203,7 +203,7 @@ static inline struct fuse_server *fuse_mount(void)
 	return s;
 }
 
-/* Who still uses it gets errors from now on. */
+/* Whoever still uses it gets errors from now on. */
 static inline void fuse_unmount(struct fuse_server *s)
 {
 	s->silent_on = 0;

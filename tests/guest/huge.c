@@ -2,9 +2,9 @@
 /*
  * Description: transparent huge pages, and threads that write all the time.
  *
- * A huge page is one entry above the page tables but 512 frames of the log: a
- * write is told to 4 KiB. Threads write while rounds end, so that a write falls
- * into any phase of a collect; each must be in that round or in the next.
+ * A huge page is one entry above the page tables, but 512 frames of the log: a write
+ * is reported to 4 KiB. Threads write while rounds end, so that writes fall into all
+ * phases of a collect. Each write must be in that round or in the next.
  */
 #include <pthread.h>
 
@@ -65,9 +65,9 @@ int main(void)
 		if (pthread_create(&t[i], NULL, writer, (void *)(i * 300)))
 			error("pthread_create");
 	/*
-	 * A counter that differs from what was read after the collect before has
-	 * changed since: it must be in this round. Reading after the collect returned
-	 * is what the contract is about.
+	 * A counter that differs from what was read after the last collect has changed
+	 * since then, so it must be in this round. The contract is about reads after
+	 * collect has returned.
 	 */
 	for (int k = 0; k < 60; k++) {
 		collect(fd, &r);

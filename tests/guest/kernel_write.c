@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: what the kernel and other processes write counts like a store.
+ * Description: what the kernel and other processes write is reported like a store.
  *
  * read(2), process_vm_writev and /proc/PID/mem write through the kernel's direct
- * map, another process through a mapping of its own: no page fault and no access
- * of the tracked process shows it. The log names the frame, whoever wrote it.
+ * map, another process writes through a mapping of its own. No page fault and no
+ * access of the tracked process shows that. The log names the frame, whoever wrote it.
  */
 #include <sys/uio.h>
 #include <sys/wait.h>

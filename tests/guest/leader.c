@@ -48,11 +48,11 @@ static pid_t start(void)
 		close(back[1]);
 		return pid;
 	}
-	/* not by PR_SET_PDEATHSIG: the pipe's end is ours */
+	/* no PR_SET_PDEATHSIG: it sees the pipe end when we end */
 	close(there[1]);
 	pipes[0] = there[0];
 	pipes[1] = back[1];
-	/* of its own: soft-dirty bits do not tell a page that is shared after a fork from another */
+	/* pages of its own: soft-dirty cannot tell a page shared after a fork from another */
 	memset(area, 2, NR * PAGE);
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);
@@ -138,7 +138,7 @@ static void tried_with(const char *backend)
 
 int main(void)
 {
-	/* alone, as soft-dirty bits are of whole mappings where a new one was joined to them */
+	/* apart from others: where mappings were merged, soft-dirty marks the whole mapping */
 	area = mmap((void *)0x220000000000UL, NR * PAGE, PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (area == MAP_FAILED)

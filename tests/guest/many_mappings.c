@@ -17,7 +17,7 @@ static void map_one(unsigned long i)
 	AT[i * STEP] = 1;
 }
 
-/* Of pages first, first + step ...: those that are reported, and of the others */
+/* How many of pages first, first + step ... are reported, and how many others */
 static void judged(const struct round *r, unsigned long first, unsigned long step, const char *what)
 {
 	unsigned long missed = 0, extra = 0;

@@ -2,8 +2,8 @@
 /*
  * Description: pages that appear, move, go or are copied are reported.
  *
- * A change of the mapping writes no data page, but a page-table page, which is
- * guest memory like any other and armed as such.
+ * A change of a mapping writes no data page, but a page-table page. That is guest
+ * memory like any other, and is armed, too.
  */
 #include <sys/wait.h>
 
@@ -77,7 +77,7 @@ int main(void)
 	check(reported_in(&r, q, NR) == NR, "replaced by mmap: %lu of %lu", reported_in(&r, q, NR),
 	      NR);
 
-	/* copy on write after fork: the child's write is not ours, ours is */
+	/* copy on write after fork: the child's write is not reported, ours is */
 	pid = fork();
 	if (pid == 0) {
 		still[2 * PAGE]++;

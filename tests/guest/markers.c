@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: shared memory that the process has under write protection by userfaultfd of
- * its own is followed, too. The kernel puts markers into the page table, entries that
- * name no frame; another process's writes leave them as they are.
+ * Description: shared memory that the process itself has write-protected by userfaultfd is
+ * followed, too. The kernel puts markers into the page table: entries that name no frame.
+ * Another process's writes leave them as they are.
  */
 #include <sys/syscall.h>
 #include <linux/userfaultfd.h>
@@ -48,7 +48,7 @@ int main(void)
 	for (unsigned long i = 0; i < NR; i++)
 		if (pwrite(fd, ones, PAGE, i * PAGE) != (ssize_t)PAGE)
 			error("pwrite");
-	/* in a page table of its own, which nobody writes for another page's sake */
+	/* in a page table of its own, which is not written because of another page */
 	p = mmap((void *)0x220000000000UL, NR * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED)
 		error("mmap");
@@ -66,7 +66,7 @@ int main(void)
 		check(reported(&r, p + k * PAGE), "page %d, written by another process", k);
 		check(reported_in(&r, p, NR) == 1, "no other page: %lu", reported_in(&r, p, NR));
 	}
-	/* the markers go with the userfaultfd */
+	/* the markers go when the userfaultfd is closed */
 	close(u);
 	collect(t, &r);
 	tell(&other, 20);

@@ -81,7 +81,7 @@ int main(int argc, char **argv)
 
 		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %7s", &start, &end, perms) != 3)
 			continue;
-		/* the kernel's own, which go on by themselves */
+		/* the kernel's own, which change by themselves */
 		if (strstr(line, "[vvar") || strstr(line, "[vsyscall") || strstr(line, "[vdso"))
 			continue;
 		for (at = start; at < end; at += PAGE)

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A mapping that is made anew beside an old one, for criu to merge. After a pre-dump, SIGUSR1 has it
- * mapped and its second page written to. SIGUSR2 has the file "verdict" say what the first one
- * holds: "new", or "old" if a restore has brought back what was at its address before.
+ * A mapping that is made beside an old one, which criu merges with it. After a pre-dump, SIGUSR1
+ * makes the process map it and write to its second page. SIGUSR2 makes it write to the file
+ * "verdict" what the first page holds: "new", or "old" if a restore has brought back what was at
+ * that address before.
  *
- * While it dumps, criu reads the first page of what may be a vDSO, which brings the zero page. It
- * also makes all mappings readable, by which the old one joins the new one, and the mark that made
- * all of the new one soft-dirty is gone.
+ * During a dump, criu reads the first page of each mapping that may be a vDSO; here the read maps
+ * the zero page. It also makes all mappings readable. That merges the old mapping with the new one,
+ * and the mark that made all of the new one soft-dirty is gone.
  */
 #include <fcntl.h>
 #include <signal.h>

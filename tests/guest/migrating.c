@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: a round ends while the kernel moves pages (compaction), so that some
- * have a migration entry at that time; what is written after it is reported.
+ * Description: a round ends while the kernel moves pages (compaction), so that some have
+ * a migration entry at that moment. What is written afterwards is reported.
  *
  *	migrating BACKEND [ROUNDS]
  *

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * mirror [-b BACKEND] [-t SECONDS] [-i MS] [-q] -- CMD...: an oracle that has nothing in
- * common with ooh verify. It keeps a copy of a process's memory that is made of what libooh
- * reports, while the process runs, and compares once, at the end, with the process at
- * rest: what differs then was written and never reported, whatever raced.
+ * mirror [-b BACKEND] [-t SECONDS] [-i MS] [-q] -- CMD...: an oracle that shares nothing with
+ * ooh verify. While the process runs, it copies what libooh reports. At the end, when the
+ * process is at rest, it compares its copy with the process once. What differs then was
+ * written and never reported, whatever raced.
  *
- * Pages without an entry of the page table are not compared. -q: the process comes to rest by
- * itself; else it is stopped, with its process group. Exit status 0 nothing lost, 1 something
+ * Pages without a page-table entry are not compared. -q: the process comes to rest by itself;
+ * otherwise it is stopped, with its process group. Exit status 0 nothing lost, 1 something
  * was, 3 no tracker, 2 an error.
  */
 #include <fcntl.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: a page of its own, for tests that watch one frame. Prints the
- * frame's number, then writes to it once for each SIGUSR1. It lies in a huge page of its
- * own, so that nobody else writes to what Xen may map as one superpage.
+ * Description: one page, for tests that watch one frame. Prints the frame's number, then
+ * writes to it once for each SIGUSR1. The page lies in a huge page of the program's own, so
+ * that nobody else writes to memory that Xen may map as one superpage.
  */
 #include <signal.h>
 #include <stdint.h>
@@ -17,7 +17,7 @@ static char *in_a_huge_page(void)
 	if (p == MAP_FAILED)
 		error("mmap");
 	p = (char *)(((uintptr_t)p + HUGE - 1) & ~(HUGE - 1));
-	/* no huge page is no error: the page will do */
+	/* without a huge page the page alone will do */
 	madvise(p, HUGE, MADV_HUGEPAGE);
 	p += 100 * PAGE;
 	*p = 1;

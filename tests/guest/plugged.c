@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: memory that the machine got while it ran is memory like any other: what a
- * process writes there is reported, round after round. The tracker may be older than it.
+ * Description: what a process writes to memory that was plugged into the running machine is
+ * reported, round after round, also by a tracker that is older than that memory.
  *
- * Waits for such memory, which somebody outside has to give (tests/testbed/test_memory.py).
+ * Waits for such memory, which has to be plugged in from outside (tests/testbed/test_memory.py).
  */
 #include <stdint.h>
 

@@ -4,8 +4,8 @@
  * holds as many records as the low-water mark says; a collect ends that; the end
  * of the address space is a hang-up.
  *
- * The CPU hands its log over 512 records at a time (EPML: 192), so of NR pages
- * written at least NR - 511 have arrived.
+ * The CPU's log is emptied 512 records at a time (EPML: 192). So of NR written pages
+ * at least NR - 511 have arrived.
  */
 #include <poll.h>
 #include <signal.h>
@@ -38,8 +38,8 @@ static void set_mark(int fd, unsigned long records)
 }
 
 /*
- * Writes as it is told: w all pages, s a few, e executes another program, and
- * answers each with itself; W waits first.
+ * Obeys letters, and answers each with the same letter: w writes all pages, s a few, e
+ * executes another program, W waits and then writes.
  */
 static void child(char *p, int in, int out)
 {
@@ -115,11 +115,11 @@ static void device(pid_t pid, int to, int from)
 	ask(to, from, 'w');
 	check(!readable(fd, 60), "a higher mark: not readable");
 	set_mark(fd, MARK);
-	/* what is known is not of this moment everywhere: ooh/uapi.h */
+	/* on some hypervisors what is known is a little old: ooh/uapi.h */
 	check(readable(fd, 1000) == POLLIN, "lower again: readable");
 	collect(fd, &r);
 
-	/* what another tracker's collect took out of the log waits all the same */
+	/* records that another tracker's collect took out of the log still wait for this one */
 	other = tracker_of(pid);
 	ask(to, from, 'w');
 	collect(other, &r);
@@ -147,7 +147,7 @@ static void device(pid_t pid, int to, int from)
 		collect(fd, &r);
 	}
 	close(ep);
-	/* who waits from before the attach was told of an error, and is told of records, too */
+	/* whoever has waited since before the attach got an error, and now gets records */
 	other = tracker_open();
 	set_mark(other, MARK);
 	event.events = EPOLLIN | EPOLLET;

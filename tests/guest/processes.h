@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Processes beside the test's own: one that does what it is told, letter by letter, and one
- * that has to be gone within a time. None outlives the test.
+ * Processes beside the test's own: one that obeys letters, and one that has to end within a
+ * time. None outlives the test.
  */
 #ifndef PROCESSES_H
 #define PROCESSES_H
@@ -93,7 +93,7 @@ static inline bool killed(pid_t pid, int ms)
 	return gone(pid, ms);
 }
 
-/* Is it true before the time is over? */
+/* Does it become true before the time is over? */
 static inline bool comes_true(volatile int *n, int wanted, int ms)
 {
 	for (int i = 0; i < ms / 10 && *n < wanted; i++)

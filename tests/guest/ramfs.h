@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A file system that the module trusts to give a file the time of each change, and that is no
+ * A file system that the module trusts to set a file's time at each change, and that is not
  * shared memory, which always counts as changeable.
  */
 #ifndef RAMFS_H

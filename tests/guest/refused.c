@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: a process of more frames than Xen lets the machine follow: those that it
- * refuses count as written in each round, be they mapped before the attach or after it, and
- * they are followed once there is room.
+ * Description: a process has more frames than Xen lets the machine follow. The frames that Xen
+ * refuses count as written in each round, whether they were mapped before the attach or after
+ * it, and they are followed once there is room.
  *
  *	refused MIB FILE
  *
- * makes FILE, and goes on when it is gone: by then Xen has changed its mind
+ * makes FILE, and goes on when FILE is gone: by then Xen takes more frames
  * (tests/testbed/test_memory.py).
  */
 #include "tracker.h"

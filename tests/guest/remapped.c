@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: a file that nobody can write to and that the process maps over zeros, or moves
- * there, or replaces by another part or another file, is reported before any page of it is
- * touched: only the mapping says that there is other content now.
+ * Description: a process maps a file that nobody can write to over zeros, moves the mapping
+ * there, or replaces it by another part or another file. Its pages are reported before any of
+ * them is touched: only the mapping shows that the content is another one now.
  */
 #include "ramfs.h"
 
@@ -47,7 +47,7 @@ int main(void)
 	ramfs_mount();
 	one = data_file('a');
 	other = data_file('b');
-	/* for the inode's time to be old enough to be trusted */
+	/* until the inode's time is old enough to be trusted */
 	sleep(1);
 	t = tracker_of(getpid());
 	collect(t, &r);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: a file that nobody on this machine writes, but its server does, is followed,
- * as far as the kernel learns of it: the server has the kernel drop the page that it changed.
+ * Description: a file that its server changes, and nobody on this machine, is followed as far
+ * as the kernel learns of the change: the server makes the kernel drop the page.
  */
 #include "fuse.h"
 #include "processes.h"

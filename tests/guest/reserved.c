@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: address space that is reserved and has no pages (huge pages, shared memory, a
- * sparse file) costs a tracker no memory and is not reported; a page of it that another
- * process writes is.
+ * Description: reserved address space without pages (huge pages, shared memory, a sparse
+ * file) costs a tracker no memory, and is not reported. A page of it that another process
+ * writes is reported.
  */
 #include "processes.h"
 

@@ -23,7 +23,7 @@ int main(int argc, char **argv)
 		perror("mmap");
 		return 2;
 	}
-	/* a huge page each would be more than there is */
+	/* a huge page for each would be more memory than there is */
 	madvise(place, size, MADV_NOHUGEPAGE);
 	for (size_t i = 0; i < PAGES; i++)
 		place[size / PAGES * i] = 1;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: a process tracks itself, from a thread, while others write: to the
- * page where only this test writes, and nothing missed where others do so all the
- * time, also while a collect runs. Backends that cannot do it refuse.
+ * Description: a process tracks itself from one of its threads. Where only this test
+ * writes, exactly the written pages are reported. Where other threads write all the
+ * time, also while a collect runs, nothing is missed. Backends that cannot do it refuse.
  */
 #include <pthread.h>
 #include <ooh.h>
@@ -55,9 +55,9 @@ static void *writer(void *arg)
 }
 
 /*
- * A page that differs from one look to the next, each taken behind a collect, was
- * written before the second collect, which told of it, or behind it: then the
- * next one does.
+ * Each look comes after a collect. A page that differs from one look to the next was
+ * written before the second collect, which then reported it, or after it: then the
+ * next one reports it.
  */
 static void all_the_time(struct ooh_tracker *t, const char *name)
 {
@@ -86,7 +86,7 @@ static void all_the_time(struct ooh_tracker *t, const char *name)
 
 			seen[i] = *(volatile char *)(busy + i * PAGE);
 			missed += due[i] && !told;
-			/* told of for both, it may have changed before and behind */
+			/* if both report it, it may have changed before and after */
 			due[i] = k && seen[i] != last[i] && !told;
 			changed += k && seen[i] != last[i];
 			last[i] = seen[i];

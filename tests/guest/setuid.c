@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: nobody may follow a program of greater rights through an exec. In the midst of
- * it the credentials are still the old ones; the FLUSH of a FUSE file that is closed on exec
- * holds that moment. Who may not trace the program after it gets a tracker of the old memory at
- * most, as the kernel's own /proc/PID/mem is then, and that is gone with the exec.
+ * Description: nobody can follow a program of greater rights through an exec. During the exec
+ * the credentials are still the old ones; the FLUSH of a FUSE file that is closed on exec
+ * prolongs that moment. Whoever may not trace the program afterwards gets at most a tracker of
+ * the old memory, as with the kernel's own /proc/PID/mem, and that memory is gone after the
+ * exec.
  */
 #include <grp.h>
 

@@ -3,10 +3,10 @@
  * Description: several trackers, on one process and on several, keep rounds of
  * their own.
  *
- * Xen has one log and one round for the domain: a collect for one tracker ends
- * the round of all. What it drains of others must wait for them. Frames which a
- * tracker that has gone left armed make records before the next one comes; they
- * may be in the log of any CPU then, and are not the next one's business.
+ * Xen has one log and one round for the domain: a collect for one tracker ends the round
+ * of all. What it drains for others must wait for them. Frames that a closed tracker left
+ * armed make records before the next tracker comes. These may be in the log of any CPU
+ * then, and do not concern the next tracker.
  */
 #include <sched.h>
 #include <sys/wait.h>
@@ -25,7 +25,7 @@ static void run_on(int cpu)
 		error("sched_setaffinity");
 }
 
-/* With one CPU the records are gone by themselves; and EPML's start empties the log that is Xen's. */
+/* With one CPU the records go by themselves; and EPML's start empties Xen's log. */
 static void written_before(char *p, const char *what)
 {
 	long last = sysconf(_SC_NPROCESSORS_ONLN) - 1;
@@ -81,7 +81,7 @@ int main(void)
 			_exit(1);
 		_exit(0);
 	}
-	/* copies of what fork shared are made now, not in a round */
+	/* copy what fork shared now, not in a round */
 	memset(p, 2, NR * PAGE);
 
 	written_before(p, "no other tracker");
@@ -114,7 +114,7 @@ int main(void)
 		check(reported(&a, p + (10 + i) * PAGE) && !reported(&b, p + (10 + i) * PAGE),
 		      "the child's page is the child's");
 		check(reported(&a, shared + (20 + i) * PAGE), "the shared page is the child's");
-		/* mapped here as well, whether it was touched here decides if it is in our table */
+		/* mapped here, too: it is in our table only if it was touched here */
 		check(reported(&b, shared + (20 + i) * PAGE), "and ours");
 	}
 

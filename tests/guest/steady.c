@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: what a round costs in VM exits once nothing new is to be armed. The
- * process tracks itself, and writes to NR pages in each round; the emulator counts.
+ * Description: what a round costs in VM exits when nothing new has to be armed. The process
+ * tracks itself, and writes to NR pages in each round. The emulator counts.
  *
  *	steady [hypercall]	how frames are armed again with EPML, if not by
  *				VM functions
  *
- * The same work without a tracker tells which exits are due to time passing.
+ * The same work without a tracker shows which exits come from the time that passes.
  */
 #include "simcall.h"
 #include "tracker.h"
@@ -17,7 +17,7 @@
 
 static uint64_t counters[SIMCALL_CNT_MAX];
 
-/* Runs the rounds; leaves what they changed in counters. */
+/* Runs the rounds, and leaves in counters by how much they changed. */
 static void rounds(char *p, int fd)
 {
 	static uint64_t before[SIMCALL_CNT_MAX];
@@ -85,7 +85,7 @@ int main(int argc, char **argv)
 	hypercalls = b.hypercalls - a.hypercalls - (hypercall ? ROUNDS : 0);
 	check(hypercalls >= 0 && hypercalls <= 3, "%d hypercalls a round, and %d", hypercall,
 	      hypercalls);
-	/* what time brings varies */
+	/* what comes with time varies */
 	check(excess < ROUNDS * (hypercall + 3), "and no other exits");
 	return verdict();
 }

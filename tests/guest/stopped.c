@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: what a garbage collector does. A process collects about itself while
- * its other threads are suspended by a signal, in the midst of malloc or of stdio.
- * ooh_collect() must not wait for a lock that one of them holds: it calls no
- * malloc, and what the threads wrote is told.
+ * Description: what a garbage collector does. A process that tracks itself collects while
+ * its other threads are suspended by a signal, within malloc or stdio. ooh_collect() must
+ * not wait for a lock that one of them holds: it does not call malloc, and it reports what
+ * the threads wrote.
  */
 #include <pthread.h>
 #include <semaphore.h>
@@ -25,7 +25,7 @@ static sem_t suspended;
 static volatile int go;
 static char *area;
 
-/* The dynamic linker takes these for the library's. */
+/* The dynamic linker uses these in place of the library's. */
 void *malloc(size_t size)
 {
 	called += collecting;

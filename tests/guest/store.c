@@ -2,10 +2,10 @@
 /*
  * Description: plain stores are reported, round after round, and only they.
  *
- * PML logs a page when its EPT dirty bit goes from 0 to 1. A tracker that does
- * not re-arm sees a page once, ever; one that re-arms too early or too much
- * reports pages that nobody wrote. The memory was mapped by EPT superpages
- * at first: the first write is also the one that had to be split for.
+ * PML logs a page when its EPT dirty bit goes from 0 to 1. A tracker that does not arm a
+ * frame again sees its page only once. One that arms too early or too much reports pages
+ * that nobody wrote. EPT superpages mapped the memory at first: a superpage has to be
+ * split before the first write.
  */
 #include "tracker.h"
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: a tracked process that sits in a system call and holds its mmap lock concerns
- * nobody else: other trackers end rounds, new ones come, and whoever is killed is gone. A
- * signal ends a collect that waits for it, which then has lost nothing.
+ * Description: a tracked process that sits in a system call and holds its mmap lock holds up
+ * nobody else. Other trackers end rounds, new ones are opened, and a process that is killed
+ * ends. A signal ends a collect that waits for the lock, and the collect has lost nothing.
  *
- * mmap(2) of a FUSE file past the page cache writes back what the cache has of it, under the
- * lock; the server does not answer.
+ * mmap(2) of a FUSE file that bypasses the page cache writes back what the cache has of it,
+ * under the lock; the server does not answer.
  */
 #include <ooh.h>
 
@@ -76,7 +76,7 @@ static void on_alarm(int sig)
 	(void)sig;
 }
 
-/* Has a handler and tracks the target by the library. */
+/* Has a signal handler, and tracks the target through the library. */
 static void is_interrupted(void)
 {
 	const struct sigaction sa = { .sa_handler = on_alarm };

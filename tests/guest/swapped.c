@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: shared memory that is in swap and becomes a hole, without having been swapped
- * in again, is reported: neither page table nor page cache has anything of it, before or
- * after. So is private memory in swap that is let go: there is an entry no more, and the page
- * reads as zeros. $OOH_DIR is where a swap file may lie.
+ * Description: shared memory in swap that becomes a hole, without being swapped in again, is
+ * reported, although neither page table nor page cache has anything of it, before or after.
+ * So is private memory in swap that is freed: it has no entry any more, and reads as zeros.
+ * $OOH_DIR is a folder for the swap file.
  */
 #include <sys/swap.h>
 
@@ -68,7 +68,7 @@ int main(void)
 	check(reported(&r, own), "the private one once more: it may have been written since");
 	collect(t, &r);
 	check(!reported(&r, own), "and no more");
-	/* in and out again between two looks, by which it is out as before */
+	/* in and out again between two looks, so that it is out at both */
 	++*own;
 	check(page_out(own), "it was brought in, written, and is in swap again");
 	collect(t, &r);

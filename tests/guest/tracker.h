@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the programs here share: a tracker on /dev/ooh, and verdicts: exit
- * status 0 pass, 1 fail, 77 skip (reason on stdout), 2 error (the test itself
- * or its environment). Every claim is checked in both directions: the page that
- * was written is reported, the one that was not is not.
+ * What the programs here share: a tracker on /dev/ooh, and verdicts. Exit status: 0
+ * pass, 1 fail, 77 skip (reason on stdout), 2 error (of the test itself or its
+ * environment). Every claim is checked in both directions: the page that was written is
+ * reported, and the page that was not is not.
  */
 #ifndef TRACKER_H
 #define TRACKER_H
@@ -70,7 +70,7 @@ static inline unsigned int mechanism(void)
 	return !tested() ? 0 : strcmp(tested(), "epml") ? OOH_MECH_SPML : OOH_MECH_EPML;
 }
 
-/* It says that we may trace the process. */
+/* That it can be opened says that we may trace the process. */
 static inline int open_mem(pid_t pid)
 {
 	char path[40];
@@ -137,7 +137,7 @@ static inline int try_collect(int fd, struct round *r)
 		r->v = realloc(r->v, (size += 4096) * sizeof(*r->v));
 		if (!r->v)
 			error("realloc");
-		/* our own memory is tracked, too: have it there */
+		/* our own memory is tracked, too: touch it first */
 		memset(r->v + r->nr, 0, (size - r->nr) * sizeof(*r->v));
 		c = collect_into(r->v + r->nr, size - r->nr);
 		c.flags = r->nr ? OOH_COLLECT_CONTINUE : 0;

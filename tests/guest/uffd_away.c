@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * uffd_away READY SERVED: memory whose pages another process provides, by a userfaultfd that only
- * that one has. The child, of a session of its own, has the memory: each signal USR1 discards every
- * fourth page; its pid goes into READY, which is written again when that is done. How many pages
- * were provided goes into SERVED. Not a test by itself: see test_criu_patches.py.
+ * that process has. The child, in a session of its own, has the memory. Each SIGUSR1 discards every
+ * fourth page. The child's pid goes into READY, which is written again when that is done. The
+ * number of provided pages goes into SERVED. Not a test by itself: see test_criu_patches.py.
  */
 #include <fcntl.h>
 #include <signal.h>

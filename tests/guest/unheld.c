@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: a process maps and unmaps while a tracker looks at its mappings of files, and
- * waits for a part of that, not for all of it. What it maps in the meantime is followed. Signals
- * that come all the time do not make the look begin anew each time.
+ * Description: a process maps and unmaps while a tracker looks at its mappings of files. It
+ * waits for a part of that look, not for all of it. What it maps in the meantime is followed.
+ * Frequent signals do not make the look begin anew each time.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -15,7 +15,7 @@
 
 #define NR    ((256UL << 20) / PAGE)
 #define SMALL 16UL
-#define TICK  5000 /* us between two signals */
+#define TICK  5000 /* microseconds between two signals */
 
 static atomic_bool ready, end;
 static double longest;

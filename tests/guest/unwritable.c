@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Description: a COLLECT whose result cannot be written back to the caller fails with EFAULT
- * and loses nothing: the next one reports what it would have.
+ * and loses nothing: the next one reports what the failed one would have reported.
  */
 #include "tracker.h"
 
@@ -29,7 +29,7 @@ int main(void)
 		bool in_struct = i % 16 == 3;
 
 		p[i * PAGE]++;
-		/* gone from the page tables: only the round that is not told knew of it */
+		/* gone from the page tables: only the round that was not reported knew of it */
 		if (madvise(p + (i + 1) * PAGE, PAGE, MADV_DONTNEED))
 			error("madvise");
 		*c = in_struct ? collect_into(v, NR) : collect_into(vector, 64);
@@ -40,7 +40,7 @@ int main(void)
 		collect(fd, &r);
 		check(reported(&r, p + i * PAGE), "the page of that round is in the next");
 		check(reported(&r, p + (i + 1) * PAGE), "and the one that was dropped");
-		/* what was on its way to the caller may be lost, if that is said */
+		/* what was on its way to the caller may be lost, if the call says so */
 		if (r.flags & OOH_F_ALL_DIRTY)
 			check(r.reason != 0, "as everything is, with a reason: %#x", r.reason);
 		else

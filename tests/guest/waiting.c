@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: waits, with the mark out of reach, until its log is lost, for SECONDS at most;
- * then everything is reported, and why. For tests that save and restore the guest.
+ * Description: waits until its log is lost, for SECONDS at most, with a low-water mark that is
+ * never reached. Then everything is reported, with the reason. For tests that save and restore
+ * the guest.
  */
 #include <poll.h>
 

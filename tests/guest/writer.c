@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Description: tracks itself and writes PAGES pages in each of ROUNDS rounds;
- * fails if one of them is not reported. For tests that make the log lossy, where
- * everything must be reported, with the reason.
+ * fails if one of them is not reported. For tests that make the log lose
+ * records: everything must be reported then, with the reason.
  */
 #include "tracker.h"
 
