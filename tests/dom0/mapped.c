@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Another domain's pages in dom0's hands, from dom0's command line:
+ * Maps and changes another domain's pages, from dom0's command line:
  *
  *	mapped DOMID FRAME ro|rw	map a frame of the guest's until the input ends; prints
  *					"mapped", then for each line that comes in stores its

@@ -41,7 +41,7 @@ static int drain(xc_interface *xc, unsigned int domid)
 
 	if (xc_get_paging_mempool_size(xc, domid, &had))
 		return fail("get_paging_mempool_size");
-	/* in use is what cannot be freed, and the call says so */
+	/* what is in use cannot be freed, and the call says so */
 	if (xc_set_paging_mempool_size(xc, domid, 0) && errno != ENOMEM)
 		return fail("set_paging_mempool_size");
 	printf("%" PRIu64 "\n", had);

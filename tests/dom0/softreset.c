@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * softreset DOMID: Xen's part of what becomes of a domain whose kernel starts another one
- * (kexec). The domain stays paused: "xl unpause" has it go on as if nothing had been, and find
- * out. Whoever would see to the rest (xl) must not be there.
+ * softreset DOMID: Xen's part of what happens to a domain whose kernel starts another one
+ * (kexec). The domain stays paused. "xl unpause" makes it go on as if nothing had happened, and
+ * find out. xl, which would do the rest, must not be running.
  */
 #include <errno.h>
 #include <poll.h>

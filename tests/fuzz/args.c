@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What a call is made with: addresses and arguments, good ones and bad ones, and
- * which answers Xen may give to them.
+ * The arguments of a call: addresses and values, good ones and bad ones, and which
+ * answers Xen may give to them.
  */
 #include <linux/cpumask.h>
 #include <asm/irq_vectors.h>
 
 #include "fuzz.h"
 
-/* An address that is nothing, for reading and for writing. */
+/* An address at which nothing can be read or written. */
 void *fz_bad_address(struct fz_rng *r, void *two_pages)
 {
 	unsigned long addresses[] = {
@@ -125,7 +125,7 @@ static void make_ranges(struct fz_worker *w, struct fz_args *c, bool arm)
 	case 1: /* runs out of what can be read */
 		a->ranges = (unsigned long)w->ranges;
 		a->nr_ranges = FZ_RANGES + 1 + fz_below(r, 300);
-		/* what is there are ranges of calls before, of other kinds too */
+		/* what is there comes from earlier calls, also of other kinds */
 		memset(w->ranges, 0, 2 * PAGE_SIZE);
 		c->inner_good = false;
 		break;

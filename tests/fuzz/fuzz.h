@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A guest that wants to hurt Xen: seeded calls of HVMOP_spml from threads on all
- * vCPUs. args.c thinks out the calls, ops.c makes them and judges each answer,
- * mem.c has the memory that they are about and the canaries, main.c runs epochs
- * and tells the result, limits.c goes to each quota.
+ * A guest that wants to harm Xen: calls of HVMOP_spml, drawn from a seed, from threads
+ * on all vCPUs. args.c makes up the arguments, ops.c makes the calls and judges each
+ * answer, mem.c has the memory that they use and the canaries, main.c runs epochs and
+ * reports the result, limits.c tries each quota.
  */
 #ifndef FUZZ_H
 #define FUZZ_H
@@ -70,7 +70,7 @@ enum fz_plant {
 extern bool fz_loose; /* arguments change while Xen reads them: what is armed is unknown */
 bool fz_planted(enum fz_plant what); /* true once */
 
-/* counts a broken promise of Xen's and tells it */
+/* counts a broken promise of Xen's, and reports it */
 __printf(1, 2) void fz_bad(const char *fmt, ...);
 int fz_hypercall(struct xen_hvm_spml *op);
 

@@ -17,7 +17,7 @@ static struct {
 } results[64];
 static unsigned int nr_results;
 
-/* The value and what it has to be; told together. */
+/* The value, and what it has to be: printed together. */
 static bool is(const char *name, s64 got, s64 wanted)
 {
 	if (nr_results < ARRAY_SIZE(results)) {
@@ -262,7 +262,7 @@ static void frames(u64 max)
 	move(left + 1, 1, true);
 }
 
-/* Xen's memory for frames that lie far from one another: a guest must not have all of it. */
+/* Xen's memory for frames that lie far apart: a guest must not get all of it. */
 static void scattered(u64 max)
 {
 	unsigned int quota = 2 * (max / CHUNK) + 16, i;

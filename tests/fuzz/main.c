@@ -3,10 +3,10 @@
  * insmod spml-fuzz.ko [seed=N] [calls=N] [seconds=N] [threads=N] [epoch=N] [first=N]
  *                     [grants=N] [mode=fuzz|limits] [plant=canary|record|code|round]
  *
- * runs until that many calls were made or the time is over; what came of it is in
- * /proc/spml-fuzz until rmmod. Between epochs no call is in progress, and what Xen
- * has done to memory is looked at. An epoch's calls depend on seed, its number and
- * the thread alone (not so how threads meet): first=N calls=1 does epoch N again.
+ * runs until that many calls were made or the time is over. The result is in
+ * /proc/spml-fuzz until rmmod. Between epochs no call is in progress, and memory is
+ * checked for what Xen did to it. An epoch's calls depend on the seed, its number and
+ * the thread alone (how threads meet does not): first=N calls=1 repeats epoch N.
  * Only without ooh.ko: a domain follows frames for one of its programs.
  */
 #include <linux/atomic.h>
@@ -144,7 +144,7 @@ static int fuzz(void)
 
 	for (e = first; made < calls && time_before(jiffies, end) && !ret; e++) {
 		r.s = seed * 0x9e3779b97f4a7c15ULL ^ (e + 1) * 0xc2b2ae3d27d4eb4fULL;
-		/* the other third begins with whatever comes */
+		/* a third of the epochs is orderly, and a third of the others is loose */
 		if (fz_below(&r, 3) < 1)
 			fz_orderly_begin(&r);
 		else

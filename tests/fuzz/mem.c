@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The memory that the calls are about. Every word of the plain and status areas
- * holds a pattern that no record can look like, so that whatever Xen writes to a
- * page that is not for its status is seen. Threads write only to the first words of
+ * The memory that the calls use. Every word of the plain and status areas holds a
+ * pattern that no record can look like, so that whatever Xen writes to a page that is
+ * not for its status shows. Threads write only to the first words of
  * plain pages (NOISE) and to what may be Xen's count (HEADER).
  */
 #include <linux/atomic.h>
@@ -216,10 +216,10 @@ static int populate(unsigned long gfn)
 }
 
 /*
- * The guest grants a page of its own to itself. Xen maps it at the other frame
- * only: what was its own becomes a hole, and when the grant is unmapped nothing
- * leads to the page any more, which stays the domain's until that ends. So the
- * number of grants is limited by what the domain may have above its memory.
+ * The guest grants a page of its own to itself. Xen then maps the page at the other
+ * frame only: the page's own frame becomes a hole. When the grant is unmapped, nothing
+ * leads to the page any more, but the domain owns it until the domain ends. So what the
+ * domain may have above its memory limits the number of grants.
  */
 static void map_grant(unsigned int i, struct fz_rng *r)
 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Makes the calls, and judges what Xen answers. In an orderly epoch Xen is started all
- * the time, and nothing but Xen writes to its status page: what it says there can be
- * judged. In the others everything goes.
+ * Makes the calls, and judges Xen's answers. In an orderly epoch Xen is started all the
+ * time, and nothing but Xen writes to its status page, so its content can be judged. In
+ * the other epochs anything goes.
  */
 #include <linux/ktime.h>
 #include <linux/slab.h>
@@ -228,9 +228,9 @@ static void call_at(struct fz_worker *w, struct fz_args *c, struct xen_hvm_spml 
 }
 
 /*
- * The argument is overwritten by other threads while Xen works on it. Not for
- * starting: a mixture would have Xen write to whatever memory of the guest's. What
- * collect may be led to write to are the threads' own buffers.
+ * Other threads overwrite the argument while Xen works on it. Not for starting: a
+ * mixture would make Xen write to any memory of the guest. A collect can only be led to
+ * write to the threads' own buffers.
  */
 static void shared_call(struct fz_worker *w, struct fz_args *c)
 {
@@ -336,7 +336,7 @@ void fz_own_log(struct fz_rng *r)
 			fz_bad("an index of %lx\n", index);
 		break;
 	case 1:
-		/* mostly what a guest writes that means well */
+		/* mostly what a well-meaning guest writes */
 		index = fz_below(r, 2) ? XEN_EPML_INDEX_EMPTY : fz_rand(r) >> fz_below(r, 64);
 		if (write_index(index))
 			fz_count(FZ_INDICES);
@@ -400,7 +400,7 @@ static int collect(struct xen_hvm_spml *op, struct xen_spml_group *groups, u32 n
 	return simple(XEN_SPML_collect, op);
 }
 
-/* A round of which is known what it has to say: both directions. */
+/* A round whose result is known: both directions. */
 static void exact_round(struct fz_rng *r)
 {
 	unsigned int first = fz_below(r, FZ_PAGES), i, page[16], n = ARRAY_SIZE(page), bits = 0;
@@ -468,7 +468,7 @@ void fz_orderly_begin(struct fz_rng *r)
 	fz_count(FZ_ORDERLY);
 }
 
-/* Nothing else runs: what Xen has still got to hand out only gets more. */
+/* Nothing else runs: what Xen still has to hand out only grows. */
 void fz_orderly_end(void)
 {
 	struct xen_hvm_spml op = {};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Files that show their changes in other ways: one that nobody has open for writing, but for
- * the moment in which somebody writes it, and one whose server changes it, as on a network.
+ * Files that show their changes in other ways: one that nobody has open for writing except for
+ * the moment of each write, and one whose server changes it, as on a network.
  */
 #include <fcntl.h>
 #include <sched.h>
@@ -36,7 +36,7 @@ void server_stop(void)
 		fuse_unmount(server);
 }
 
-/* Under a name for as long as it is made, as it has to be opened twice. */
+/* It has a name only while it is made, as it has to be opened twice. */
 void quiet_create(struct worker *w)
 {
 	char path[256], page[PAGE];
@@ -107,7 +107,7 @@ static int op_back_in_time(struct worker *w, struct rng *r)
 	return opt.machine ? wrote_quietly(w, r, OTHER_QUIET_BACK_IN_TIME) : -EPERM;
 }
 
-/* The quiet file's pages over what reads as zeros, by mmap or by moving a mapping there. */
+/* Puts the quiet file's pages over memory that reads as zeros, by mmap or by moving a mapping. */
 static int op_over_zeros(struct worker *w, struct rng *r)
 {
 	size_t first = below(r, w->region[QUIET].pages - 8), len, i;
@@ -172,7 +172,7 @@ static int op_remote(struct worker *w, struct rng *r)
 	return *(volatile char *)(reg->at + page * PAGE) == c.value ? DONE : VAIN;
 }
 
-/* A read that goes past the page cache, to us by the server's answer, which may take its time. */
+/* A read that bypasses the page cache: the server's answer goes to us, and may take its time. */
 static int op_remote_read(struct worker *w, struct rng *r)
 {
 	size_t page = w->number * w->region[REMOTE].pages;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Children, and the copies that their pages or ours become. */
+/* Children, and the copies that are made of their pages or ours. */
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -30,8 +30,8 @@ static int ended_well(pid_t pid)
 }
 
 /*
- * Each side writes before and after the other. Does the child see what was there at
- * the fork, and we nothing of what it writes?
+ * Each side writes before and after the other. Does the child see what was there at the fork,
+ * and do we see nothing of what it writes?
  */
 static int op_fork(struct worker *w, struct rng *r)
 {

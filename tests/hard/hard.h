@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A process whose memory changes in every way there is, mixed. Each worker (a
- * thread, pinned to a vCPU) draws one operation after the other; which ones and
- * with which parameters follows from the seed, the worker's number and the
- * operation's number alone. What comes of it does not: that is up to the kernel.
+ * A process whose memory changes in every way there is, mixed. Each worker (a thread, pinned
+ * to a vCPU) draws one operation after the other. Which operation, and with which parameters,
+ * follows from the seed, the worker's number and the operation's number alone. What comes of
+ * it does not: that depends on the kernel.
  */
 #ifndef HARD_H
 #define HARD_H
@@ -43,7 +43,7 @@ enum place {
 	PINNED,	      /* registered with io_uring */
 	BUSY,
 	ALIKE = BUSY, /* for KSM: seldom written, so that there is something to merge */
-	QUIET,	      /* a file that nobody has open for writing, but for a moment */
+	QUIET,	      /* a file that nobody has open for writing, except for moments */
 	REMOTE,	      /* a file that its server changes */
 	MARKED,	      /* shared memory under write protection by a userfaultfd of our own */
 	PLACES
@@ -93,8 +93,8 @@ struct worker {
 };
 
 /*
- * DONE: it took effect. VAIN: the kernel accepted it, and nothing came of it that
- * could be seen. -errno: refused.
+ * DONE: it took effect. VAIN: the kernel accepted it, without an effect that could be seen.
+ * -errno: refused.
  */
 enum { DONE, VAIN };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Memory that is short, as the process may have no more, and memory that the machine gets. */
+/* Memory that runs short, because the process is limited, and memory that is plugged in. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,8 +74,8 @@ static size_t present_in_all(struct worker *w)
 }
 
 /*
- * The group's memory is cut, whose pages ever: then pages are needed at the limit, and each
- * takes another's place.
+ * Cuts the group's memory, whichever pages go. Then pages are needed at the limit, and each
+ * takes the place of another.
  */
 static int op_squeeze(struct worker *w, struct rng *r)
 {

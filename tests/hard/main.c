@@ -55,7 +55,7 @@ uint64_t draw(struct rng *r)
 	return x ^ (x >> 31);
 }
 
-/* Its own for each operation, so that what one makes of its numbers changes no other. */
+/* Each operation has its own, so that how many numbers it draws changes no other. */
 static struct rng rng_of(const struct worker *w, uint64_t op)
 {
 	struct rng r = { opt.seed };
@@ -131,8 +131,8 @@ static void *work(void *arg)
 }
 
 /*
- * A line for each kind: how often it was tried, took effect, did not, was refused, and
- * why. One for each region, where it is at the end.
+ * Prints a line for each kind: how often it was tried, took effect, did not, was refused, and
+ * why. And a line for each region: where it is at the end.
  */
 static void put_stats(FILE *f)
 {
@@ -300,7 +300,7 @@ static const struct argp argp = { options, parse,
 /*
  * An exec of the same program, with the same arguments and environment, without address space
  * randomization: the next life has the same addresses. A process that shares the old memory
- * keeps it. What a life leaves to the next is in a file behind a fixed number.
+ * keeps it. What one life leaves to the next is in a file, open at a fixed number.
  */
 #define LEGACY_FD 900
 

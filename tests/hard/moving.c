@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The same content in another frame, or in one of another size: nothing that the
- * process did shows it. Huge pages, compaction, migration, merging.
+ * The same content in another frame, or in a frame of another size, without anything that
+ * the process did: huge pages, compaction, migration, merging.
  */
 #include <fcntl.h>
 #include <string.h>
@@ -73,7 +73,7 @@ static int op_collapse_shared(struct worker *w, struct rng *r)
 	return rc;
 }
 
-/* A fault that makes 512 pages at once, by a write or, of the huge zero page, by a read. */
+/* A fault that maps 512 pages at once: by a write, or by a read, which maps the huge zero page. */
 static int op_huge_fault(struct worker *w, struct rng *r)
 {
 	char *at = w->region[THP].at;

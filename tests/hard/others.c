@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Other processes that write our memory. Each worker has a helper, which knows the
- * same files and shared memory by mappings of its own, and acts on orders.
+ * Other processes that write to our memory. Each worker has a helper, which has mappings of
+ * its own of the same files and shared memory, and acts on orders.
  *
- * ooh verify stops this process, collects, and then reads the memory. A helper
- * that wrote private memory in between would have the oracle find a change that
- * nobody could report yet. So an order is given through a gate: a child that shares
- * our memory, made as vfork(2) does, waits for the helper, and our thread waits for that
- * child where no stop reaches it. The process cannot be stopped while a helper
- * works, and a stop that was asked for meanwhile comes when it is done.
- * (Of shared memory the oracle knows that others write it: it judges by the next round.
- * There helpers also work without a gate.)
+ * ooh verify stops this process, collects, and then reads the memory. If a helper wrote
+ * private memory in between, the oracle would find a change that nobody could report yet. So
+ * orders go through a gate: a child that shares our memory, made as vfork(2) does, waits for
+ * the helper, and our thread waits for that child where no stop reaches it. So the process
+ * cannot be stopped while a helper works; a stop that is asked for meanwhile comes when the
+ * helper is done. (The oracle knows that others write to shared memory, and judges it in the
+ * next round. There, helpers also work without a gate.)
  */
 #include <fcntl.h>
 #include <sched.h>
@@ -83,7 +82,7 @@ static int do_proc_mem(const struct order *o)
 	return rc;
 }
 
-/* The child in the gate has the memory and is nobody else's tracee. */
+/* The child in the gate has the memory, and nobody traces it. */
 static int do_poke(const struct order *o)
 {
 	int rc = DONE;
@@ -146,7 +145,7 @@ static int do_write_file(const struct order *o)
 	return write_fd(mine.file_fd, mine.file.pages, o);
 }
 
-/* Past the page cache, whose pages are thrown away. */
+/* Bypasses the page cache, whose pages are thrown away. */
 static int do_direct(const struct order *o)
 {
 	static uint64_t data[PAGE / 8] __attribute__((aligned(4096)));
@@ -188,7 +187,7 @@ static int do_truncate(const struct order *o)
 	return write_fd(mine.fd, pages, o);
 }
 
-/* Somebody else decides that our pages go out. */
+/* Somebody else makes our pages go to swap. */
 static int do_pageout(const struct order *o)
 {
 	struct iovec v[PLACES_PER_ORDER];
@@ -528,7 +527,7 @@ static int op_pageout(struct worker *w, struct rng *r)
 	return is_present(w, o.at[0]) ? VAIN : DONE;
 }
 
-/* Whenever the helper comes to it: in a round, between two, while we are stopped. */
+/* At any time: in a round, between two, or while we are stopped. */
 static int op_late(struct worker *w, struct rng *r)
 {
 	static int (*const fns[])(const struct order *o) = { do_memfd, do_sysv, do_file,

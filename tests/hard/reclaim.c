@@ -22,7 +22,7 @@ static int op_pageout(struct worker *w, struct rng *r)
 	return page_out(w, &p);
 }
 
-/* Out, in, written, and out again, all in one round: perhaps to the slot it had before. */
+/* Out, in, written, and out again within one round, perhaps to the same swap slot. */
 static int op_there_and_back(struct worker *w, struct rng *r)
 {
 	struct region p;

@@ -12,8 +12,8 @@
 #define GIB (UINT64_C(1) << 30)
 
 /*
- * Gigabytes of which a few pages are written: anonymous memory, a sparse file, or huge pages,
- * of which none is touched, as there are none.
+ * Gigabytes of which a few pages are written: anonymous memory or a sparse file; or huge pages,
+ * none of which is touched, as there are none.
  */
 static int op_reserve(struct worker *w, struct rng *r)
 {
@@ -68,8 +68,8 @@ static int mark_all(struct worker *w)
 }
 
 /*
- * Shared memory that is write-protected by us, and that only another process writes. Where no
- * page is mapped, and where it is dropped, an entry is left that names no frame.
+ * Shared memory that we write-protect, and that only another process writes. Where no page is
+ * mapped, or where a page is dropped, there is an entry that names no frame.
  */
 static int op_marker(struct worker *w, struct rng *r)
 {

@@ -69,7 +69,7 @@ static int op_fill(struct worker *w, struct rng *r)
 	return DONE;
 }
 
-/* Zeros where there was something: to be told from a page that is gone. */
+/* Zeros where there was something: not the same as a page that is gone. */
 static int op_zero(struct worker *w, struct rng *r)
 {
 	memset(any_page(w, r), 0, PAGE);

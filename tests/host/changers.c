@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * changers WAY [PAGES]: a process whose memory changes in one way, given by name, again and
- * again; of how many pages may be given for some. Prints "ready" and changes until it is ended.
+ * changers WAY [PAGES]: a process whose memory keeps changing in one way, given by name. For
+ * some ways the number of pages can be given. Prints "ready", and goes on until it is ended.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -139,7 +139,7 @@ static void drop_read(void)
 	usleep(30000);
 }
 
-/* The same with pages that a child has, too: like the zero page, they have no one owner. */
+/* The same with pages that a child has, too: like the zero page, they have no single owner. */
 static void drop_shared(void)
 {
 	static pid_t child;
@@ -192,7 +192,7 @@ static void forks(void)
 	waitpid(pid, NULL, 0);
 }
 
-/* Memory shared with a child that writes it: our page table shows nothing. */
+/* Memory shared with a child that writes to it: our page table shows nothing. */
 static void shared(void)
 {
 	static char *common;
@@ -252,7 +252,7 @@ static void copies(void)
 	}
 }
 
-/* Copies of file pages, dropped again; and the file written behind its mappings. */
+/* Copies of file pages, dropped again, while the file itself is written. */
 static void file(void)
 {
 	static char *private, *common;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* For the unit tests: what is not so ends the program, with the line that says it. */
+/* For the unit tests: a condition that does not hold ends the program, and names its line. */
 #ifndef OOH_CHECK_H
 #define OOH_CHECK_H
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * filemap FILE [OTHER]: maps 8 pages of FILE twice, private and writable, shared and read-only,
- * reads them, and prints both addresses; OTHER is mapped somewhere else. For each line on standard
- * input does what it says, and prints "done": "copy N" writes to a page of the private mapping,
- * "same N" writes what it reads there, "drop N" drops it, "exec N" makes it executable, "read"
- * reads all pages there are, "over FILE" maps another file in place of both, "shift FILE" the same
- * one, from its second page on.
+ * filemap FILE [OTHER]: maps 8 pages of FILE twice (private and writable, shared and read-only),
+ * reads them, and prints both addresses; maps OTHER somewhere else. For each line on standard
+ * input it does what the line says, and prints "done": "copy N" writes to a page of the private
+ * mapping, "same N" writes what it reads there, "drop N" drops it, "exec N" makes it executable,
+ * "read" reads all mapped pages, "over FILE" maps another file in place of both, and "shift FILE"
+ * maps FILE from its second page on in place of both.
  */
 #include <fcntl.h>
 #include <setjmp.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Writes the pages it is told: prints the address of 64 pages, all filled; then for
- * each line "N N ..." on standard input writes these and prints "done". A line
- * "exec" executes the program anew.
+ * Writes pages on demand: prints the address of 64 pages, all filled. Then, for each line
+ * "N N ..." on standard input, it writes these pages and prints "done". At a line "exec"
+ * the program executes itself.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A tracker on the end of two pipes: tell PID BACKEND; for each line on standard
- * input collects and prints "FLAGS RANGES | RANGES | RANGES" on one line: all of them, what was
- * written, and of what that cannot be told.
+ * tell PID BACKEND: a tracker at the end of two pipes. For each line on standard input it
+ * collects, and prints a line "FLAGS RANGES | RANGES | RANGES": all ranges, those that were
+ * written, and those that are unknown.
  */
 #include <stdio.h>
 #include <stdlib.h>

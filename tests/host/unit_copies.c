@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: unit_copies FILE: a process drops its private copy of a page of the file and
- * writes to it again. The first fault makes a copy that bears the mark of a page which nobody
- * wrote, the second takes the mark off, as the instruction is tried again. The process is stopped
- * between the two: its page has another content than before, and has to be reported.
+ * Description: unit_copies FILE: a process drops its private copy of a page of the file, and
+ * writes to the page again. The first fault makes a copy with the mark of a page that nobody
+ * wrote. The second, when the instruction is tried again, removes the mark. The process is
+ * stopped between the two: its page has another content than before, and has to be reported.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -107,7 +107,7 @@ int main(int argc, char **argv)
 	if (ptrace(PTRACE_SEIZE, pid, 0, 0))
 		return 2;
 	for (i = 1; i < TRIES && hits < ENOUGH; i++) {
-		/* a copy that bears the mark, and differs from the file */
+		/* a copy that has the mark, and differs from the file */
 		turn[0] = i & 127 ? i : ++i;
 		while (turn[1] != turn[0])
 			sched_yield();

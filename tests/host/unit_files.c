@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: libooh/src/files.c alone, with a file of its own: unit_files CASE FILE. clock: a
- * clock that was set spoils two rounds. closed: a descriptor that the program has closed and
- * given to another file is left alone. signal: nobody hears of the leases.
+ * Description: unit_files CASE FILE: libooh/src/files.c alone, with a file of its own. clock:
+ * when the clock was set, two rounds are unknown. closed: if the program closed a descriptor and
+ * another file got its number, that file is left alone. signal: the leases send no signal.
  */
 #include <errno.h>
 #include <fcntl.h>

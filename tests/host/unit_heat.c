@@ -65,7 +65,7 @@ int main(void)
 	heat_hottest(&h, &vmas, hot, 16);
 	check(is(&hot[0], 4 * MIB, 8 * MIB, 768, "a"), "between the two");
 
-	/* what is unmapped is no more to be seen, what has grown keeps its heat */
+	/* what is unmapped disappears, what has grown keeps its heat */
 	v[0].end = 5 * MIB;
 	v[1].end += 4 * P;
 	check(!heat_round(&h, &vmas, NULL, 0), "other mappings");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: what the library does to processes that are none of its business, or that
- * are in an unusual state. unit_library CASE BACKEND; each case is one claim.
+ * Description: unit_library CASE BACKEND: what the library does to processes that do not
+ * concern it, or that are in an unusual state. Each case is one claim.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -120,7 +120,7 @@ static void null(void)
 	ooh_close(NULL);
 }
 
-/* A caller of another version has another struct: what both know of is filled. */
+/* A caller of another version has another struct: the fields that both know are filled. */
 static void sizes(void)
 {
 	struct {
@@ -183,7 +183,7 @@ static void end_soon(void)
 	usleep(100 + getpid() * 37 % 1500);
 }
 
-/* A child that ends while it is stopped keeps its exit status, and "no such process" it is. */
+/* A child that ends while it is stopped keeps its exit status; the error is "no such process". */
 static void status(void)
 {
 	struct ooh_tracker *t;
@@ -217,7 +217,7 @@ static void main_thread_ends(void)
 	pthread_exit(NULL);
 }
 
-/* A process whose main thread has ended lives on: it is followed, and can be begun with. */
+/* A process lives on without its main thread: a tracker goes on, a new one can be opened. */
 static void leader(void)
 {
 	pid_t pid = start(main_thread_ends);
@@ -275,7 +275,7 @@ static void threads_that_do_not_stop(void)
 	write_on();
 }
 
-/* Threads that no stop reaches: the limit is for all together, and none stays stopped. */
+/* Threads that no stop reaches: one limit holds for all together, and none stays stopped. */
 static void stuck(void)
 {
 	pid_t pid = start(threads_that_do_not_stop);
@@ -293,7 +293,7 @@ static void stuck(void)
 	before = shared[0];
 	usleep(300000);
 	CHECK(shared[0] > before);
-	/* the children end, and what was asked to stop goes on instead */
+	/* the children end, and the threads that were to stop run on */
 	for (i = 0; i < 100 && !shared[2]; i++)
 		usleep(100000);
 	before = shared[2];
@@ -313,7 +313,7 @@ static int stay(void *arg)
 
 static char *self[] = { "unit_library", "execs", NULL, "again", NULL };
 
-/* Does the same program over again, at the same addresses, while the old memory lives on. */
+/* Executes the same program at the same addresses, while the old memory lives on. */
 static void exec_in_place(void)
 {
 	personality(ADDR_NO_RANDOMIZE);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: an ooh_collect() that leaves out the first page of its longest
- * private range, put before the library's by LD_PRELOAD; with OOH_LIE=late in the
- * environment one that gives each round's ranges a round later.
+ * Description: an ooh_collect() that LD_PRELOAD puts in place of the library's. It leaves
+ * out the first page of its longest private range. With OOH_LIE=late in the environment
+ * it reports each round's ranges one round later.
  */
 #include <dlfcn.h>
 #include <stdlib.h>

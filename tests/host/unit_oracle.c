@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: the oracle bites. It looks at this process's child, which is
- * stopped, after changes made through /proc/PID/mem and by the child itself; the
- * "tracker" is the truth, or the truth with one page left out.
+ * Description: the oracle finds what is missed. It looks at this process's child, which is
+ * stopped, after changes made through /proc/PID/mem and by the child itself. The "tracker"
+ * reports the truth, or the truth with one page left out.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -72,7 +72,7 @@ static uint64_t word_of(int pagemap, const char *at)
 	return word;
 }
 
-/* The kernel takes a page of a file out of memory: what the process sees of it stays the same. */
+/* The kernel takes a page of a file out of memory: its content stays the same. */
 static void page_out_at(char *at)
 {
 	struct iovec page = { at, PAGE };
@@ -84,7 +84,7 @@ static void page_out_at(char *at)
 	pagemap = open(path, O_RDONLY);
 	CHECK(pidfd >= 0 && pagemap >= 0);
 	for (i = 0; i < 100 && word >> 63; i++) {
-		/* it may be on its way to one of the kernel's lists yet: this has all CPUs put theirs there */
+		/* it may still be on its way to a list of the kernel's: let all CPUs finish that */
 		CHECK(!posix_fadvise(file, at - file_area, PAGE, POSIX_FADV_DONTNEED));
 		CHECK(syscall(SYS_process_madvise, pidfd, &page, 1, MADV_PAGEOUT, 0) == PAGE);
 		word = word_of(pagemap, at);
@@ -195,7 +195,7 @@ int main(int argc, char **argv)
 	look(o, &r, &all, 1);
 	CHECK(!r.changed && r.extra == r.reported && r.extra);
 
-	/* others write after the look: the tracker is not to blame before the next round ... */
+	/* others write after the look: the tracker cannot report that before the next round ... */
 	some[0] = (struct ooh_range){ base + 3 * PAGE, base + 4 * PAGE };
 	between = poke_3;
 	look(o, &r, NULL, 0);
@@ -203,14 +203,14 @@ int main(int argc, char **argv)
 	between = NULL;
 	look(o, &r, NULL, 0);
 	CHECK(r.changed == 1 && r.missed == 1 && told[0] == base + 3 * PAGE);
-	/* ... and if it was told already, not even then */
+	/* ... and if it was reported already, not even then */
 	between = poke_3;
 	look(o, &r, some, 1);
 	CHECK(!r.changed && r.extra == 1);
 	between = NULL;
 	look(o, &r, NULL, 0);
 	CHECK(!r.changed && !r.missed);
-	/* told one round late is missed, in private memory and in shared memory */
+	/* a page reported one round late is missed, in private and in shared memory */
 	for (i = 0; i < 2; i++) {
 		uint64_t at = i ? (uint64_t)shared_area : base + 3 * PAGE;
 
@@ -244,8 +244,8 @@ int main(int argc, char **argv)
 	CHECK(!r.missed);
 
 	/*
-	 * Told, and taken out before it could be copied again: that it is back with what it had is
-	 * no change, and what it has now may have been told.
+	 * Reported, and taken out before it could be copied again. That it is back with its old
+	 * content is no change, and its content now may have been reported.
 	 */
 	let_run();
 	look(o, &r, &all, 1);
@@ -259,7 +259,7 @@ int main(int argc, char **argv)
 		look(o, &r, some, 2);
 		CHECK(!r.missed);
 	}
-	/* so was the page beside it, which the oracle's own read had the kernel map */
+	/* so was the page beside it, which the kernel mapped because of the oracle's own read */
 	page_out_next();
 	CHECK(pwrite(file, "c", 1, PAGE) == 1 && !fsync(file));
 	out_when_read = true;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Description: criu-plugin/rounds.c against a table of which page was written in which round: the
- * answer has to hold every page that was, and as long as no rounds were joined no other.
+ * Description: criu-plugin/rounds.c against a table of which page was written in which round. The
+ * answer has to hold every written page and, as long as no rounds were merged, no other page.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,9 +70,9 @@ static bool since(const struct rounds *r, uint64_t mark, struct ooh_range **out,
 }
 
 /*
- * The machine is set back to a snapshot, and so are the random numbers of the kernel
- * (getrandom_repeats): images of the time after the snapshot have marks of rounds that
- * are still to come, and then of rounds that have come again.
+ * The machine is set back to a snapshot, and so are the kernel's random numbers
+ * (getrandom_repeats). Images from after the snapshot have marks of rounds that are still to
+ * come, and later of rounds that have come again.
  */
 bool getrandom_repeats;
 

@@ -2,7 +2,7 @@
 /*
  * Lets libooh run under valgrind, which (3.19) refuses the system calls
  * userfaultfd, pidfd_open and pidfd_getfd, and does not know what PAGEMAP_SCAN
- * writes. Preloaded, it has the three made by a helper (test_valgrind.py) that
+ * writes. Preloaded, it asks a helper (test_valgrind.py) for these three: the helper
  * listens at the socket OOH_SHIM and sends back the descriptor.
  */
 #include <dlfcn.h>
@@ -22,7 +22,7 @@
 #define PAGEMAP_SCAN_NR _IOWR('f', 16, uint64_t[12])
 enum { SCAN_VEC = 5, SCAN_REGION = 24 };
 
-/* An address space is what a userfaultfd and a pidfd are about: ours goes along. */
+/* Has the helper make the call and send back the descriptor. */
 static long ask(long nr, long a, long b)
 {
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
