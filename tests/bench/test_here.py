@@ -11,7 +11,7 @@ from benchlib import RUN, lines, rows, run
 
 
 def test_here(tmp_path):
-    """And what this machine lacks is said."""
+    """The report also says what this machine lacks."""
     r = run("--here", "--quick", "--out", tmp_path)
     assert r.returncode == 0, r.stderr
     found = rows(tmp_path)
@@ -25,7 +25,7 @@ def test_here(tmp_path):
 
 
 def test_here_is_stopped(tmp_path):
-    """What runs in it ends, and what was measured is there."""
+    """Its programs end, and the report has what was measured by then."""
     p = subprocess.Popen([RUN, "--here", "--quick", "--out", tmp_path], stdin=subprocess.DEVNULL,
                          stderr=subprocess.PIPE, text=True)
     for _ in range(1200):

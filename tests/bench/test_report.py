@@ -60,14 +60,13 @@ def made(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["report.txt", "report.csv"])
 def test_as_expected(made, name):
-    """tests/bench/expected.*: after a change that is meant, copy the new
-    ones there and read them."""
+    """tests/bench/expected.*: after an intended change, copy the new files there and read them."""
     expected = (HERE / name.replace("report", "expected")).read_text(encoding="utf-8")
     assert (made / name).read_text(encoding="utf-8") == expected
 
 
 def test_figures_from_the_raw_lines(made):
-    """Not from the report's own arithmetic: one slow-down, by hand."""
+    """One slow-down, computed here and not by the report."""
     rounds = {}
     for line in (HERE / "raw.txt").read_text(encoding="utf-8").splitlines():
         d = dict(zip(line.split()[2::2], line.split()[3::2]))
@@ -144,7 +143,7 @@ def check_axes(figure):
 
 
 def look(page, tmp_path):
-    """What a browser finds wrong with the page, and how many figures it was told of."""
+    """What a browser finds wrong with the page, and how many figures the page has."""
     figures = page.count("<figure>")
     script = LOOK.replace("FIGURES", str(figures))
     page = page.replace("</body>", f"<script>{script}</script></body>")

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only
 """Runs spml-fuzz.ko in a guest of a Xen with assertions, beside another domain, destroys
-the guest in the midst of it, and looks at what is left of Xen's memory.
+the guest meanwhile, and checks whether Xen has its memory back.
 
 make fuzz [FUZZ="--calls N --seconds N ..."]: the long run.
 tests/testbed/test_fuzz.py: a short one."""
@@ -93,7 +93,7 @@ def create(m: Machine) -> None:
 
 
 def start_calls(m: Machine, seed: int) -> None:
-    """Has all vCPUs of the guest in Xen, from now on."""
+    """From now on all vCPUs of the guest make calls of Xen."""
     m.good(f"mkdir -p /tmp/m; cp spml-fuzz.ko /tmp/m; rmmod ooh 2>/dev/null; "
            f"insmod /tmp/m/spml-fuzz.ko calls=100000000 seed={seed} >/dev/null 2>&1 & sleep 1.5; "
            "grep -q '^spml_fuzz .*Loading' /proc/modules", into=[MODULE])
@@ -153,7 +153,7 @@ def neighbour_round(m: Machine) -> int:
 
 
 def neighbour_goes_on(m: Machine, seconds: int = 180) -> bool:
-    """Its memory is as it left it, and it still gets to say so."""
+    """Its memory is unchanged, and it still runs and can say so."""
     before = neighbour_round(m)
     for _ in range(seconds):
         # time passes in the machine only as it works

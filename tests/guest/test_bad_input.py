@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is wrong is refused with a message that names the cause, and nothing is left behind."""
+"""Bad input is refused with a message that names the cause, and leaves nothing behind."""
 
 import judge
 import pytest
@@ -26,7 +26,7 @@ def test_no_such_pid(vm, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_process_of_another_user(vm, backend):
-    """An unprivileged user may not look into root's processes, by no backend."""
+    """An unprivileged user cannot look into root's processes, with any backend."""
     r = vm.sh(f"{CHANGERS} store >/dev/null & exec su user -s /bin/sh -c 'ooh verify -b {backend} "
               "-n 1 -p $0' $!")
     assert r.returncode == 3, r.stdout + r.stderr
@@ -45,7 +45,7 @@ def test_the_process_exits_in_mid_round(vm, backend):
 
 @pytest.mark.parametrize("log", LOGS)
 def test_the_tracker_is_killed_in_mid_round(module, log):
-    """Whatever its owner does: the module lets go, and can be taken out."""
+    """However its owner ends, the module frees the tracker, and can be unloaded."""
     vm = module()
     r = vm.sh(f"{CHANGERS} map >/dev/null & p=$!; ooh record -b {log} -i 20 -p $p >/dev/null & "
               "o=$!; sleep 1; "
@@ -76,7 +76,7 @@ def test_a_parameter_of_the_wrong_kind(module):
 
 @pytest.mark.parametrize("config", ["nospml", "plainxen"])
 def test_a_xen_that_offers_nothing(machines, config):
-    """No spml=1, and no patches at all: the module names the cause; software trackers work."""
+    """Without spml=1, or without our patches, the module names the cause, and software trackers work."""
     m = machines(config)
     assert m.exec("insmod", "/usr/lib/ooh/ooh.ko").returncode != 0
     words = m.good(LAST_WORDS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""CRIU with our plugin in the guest: what was dumped step by step comes back as it was."""
+"""CRIU with our plugin in the guest: a process dumped step by step is restored as it was."""
 
 import base64
 import io
@@ -24,7 +24,7 @@ def test_check_reports_it(vm):
 
 def test_without_the_module_it_says_so(module):
     vm = module()
-    # CRIU goes by the kernel's soft-dirty bits then
+    # CRIU uses the kernel's soft-dirty bits then
     out = vm.good("rmmod ooh; criu check --feature mem_dirty_track 2>&1; "
                   "sleep 100 </dev/null >/dev/null 2>&1 & p=$!; sleep 0.3;"
                   "mkdir 1; criu pre-dump -t $p -D 1 -o log; cat 1/log; ls 1; kill $p; "
@@ -58,8 +58,9 @@ def test_reserved_address_space_costs_nothing(vm, log):
 
 
 def test_over_rpc(vm):
-    """criu swrk, as runc, podman, LXC and libcriu use criu; the holder can be asked
-    meanwhile, and told to let go."""
+    """criu swrk, as runc, podman, LXC and libcriu use criu.
+
+    Meanwhile the holder answers, and can be told to let go."""
     out = vm.good("setsid /usr/lib/ooh/tests/changers store </dev/null >/dev/null 2>&1 & p=$!; "
                   "sleep 0.5; mkdir 1 2 3 4;"
                   "dump=/usr/lib/ooh/tests/rpcdump; $dump $p 1; $dump $p 2 ../1; $dump $p 3 ../2;"
@@ -98,7 +99,7 @@ def test_what_can_go_wrong(vm):
 
 
 def test_redis_is_restored(vm, tmp_path):
-    """And what was not written is not looked at, by the statistics of CRIU."""
+    """And CRIU's statistics show that it does not look at pages that were not written."""
     r = vm.sh("PAUSE=0.3 ./redis-checkpoint out 10000 3 200 spml epml; s=$?; "
               "tar -cf - out | base64; exit $s",
               into=[TOP / "demo" / "redis-checkpoint"])

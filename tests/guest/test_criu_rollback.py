@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A dump whose parent images are of a future that the machine, set back to a
-snapshot, did not have."""
+"""The machine is set back to a snapshot.
+
+A dump's parent images are from the time after that snapshot."""
 
 import base64
 

@@ -99,7 +99,7 @@ def test_as_stock(vm, test):
 @pytest.mark.parametrize("options, flavour", [(["--pre", "3"], "ns"), (["--pre", "3"], "uns"),
                                               (["--pre", "3", "--rpc"], "h")])
 def test_in_namespaces_and_by_rpc_as_stock(vm, options, flavour):
-    """A container's way: namespaces, also of users, and criu as a service instead of a command."""
+    """As for a container: namespaces, also of users, and criu as a service instead of a command."""
     for test in FEW + ["static/mem-touch"]:
         stock, *logs = (zdtm(vm, way, options, test, flavour) for way in ("stock", *LOGS))
         for verdict in logs:
@@ -108,5 +108,5 @@ def test_in_namespaces_and_by_rpc_as_stock(vm, options, flavour):
 
 @LONG
 def test_it_was_the_plugin():
-    """That told what was written: not everything that passed above could have been anybody."""
+    """The plugin said what was written: what passed above did not pass without it."""
     assert len(list(filter(by_the_plugin, verdicts_by_log))) > len(verdicts_by_log) / 2

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is special about EPML, the log that the processor writes for the guest: no exit for a
-record, logs that fill or are spoilt, arming by hypercall where there are no VM functions, and
-one mechanism at a time. That it misses nothing is the subject of all the other tests."""
+"""EPML alone, the log that the processor writes for the guest: no exit for a record, logs
+that fill or are corrupt, arming by hypercall where there are no VM functions, and one
+mechanism at a time. All the other tests check that it misses nothing."""
 
 import judge
 import pytest
@@ -45,8 +45,9 @@ def test_armed_by_hypercall(module, way):
 
 @pytest.mark.parametrize("first, second", [("epml", "spml"), ("spml", "epml")])
 def test_one_mechanism_at_a_time(module, first, second):
-    """The first tracker decides; who wants the other is told, who does not
-    care gets what there is."""
+    """The first tracker decides.
+
+    Whoever asks for the other gets an error; whoever does not care gets what there is."""
     vm = module()
     r = vm.sh(f"{CHANGERS} store >/dev/null & p=$!; ooh record -b {first} -i 20 -p $p >/dev/null & "
               "o=$!; sleep 0.5; "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The examples of libooh with the log: what they print is what is so."""
+"""The examples of libooh with the log print what is true."""
 
 import re
 
@@ -25,7 +25,7 @@ def test_self(vm):
 
 
 def test_loop(vm):
-    """The log wakes it for a process that writes much, the clock for one that does not."""
+    """For a process that writes much the log wakes it, for one that does not the clock does."""
     out = vm.good(f"{GREEDY} 2>/dev/null & p=$!; sleep 0.2; (sleep 3; kill $p) & "
                   f"{DIR}/loop $p 1000")
     assert "by the log and the clock" in out and out.count("because of the log") >= 2

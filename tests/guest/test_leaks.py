@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A domain that dies in the middle of everything leaves no memory behind in Xen, and a kernel that
-goes down none that Xen or the processor goes on writing to."""
+"""A domain that dies while it is tracked leaves no memory behind in Xen, and a kernel that goes
+down leaves none to which Xen or the processor goes on writing."""
 
 import os
 import time
@@ -34,7 +34,7 @@ def test_memory_of_a_destroyed_domain(vm):
         vm.down()
     print("free pages:", seen)
     assert seen[0] > 10000
-    # the first domain after boot warms Xen's own pools up
+    # with the first domain after boot Xen's own pools grow
     assert abs(seen[-1] - seen[1]) <= 8, seen
 
 
@@ -54,7 +54,7 @@ insmod usr/lib/ooh/ooh.ko
 
 
 def test_memory_after_misuse(module):
-    """Trackers and processes that die, refused parameters: guest and Xen have their memory back."""
+    """After trackers and processes that died, and refused parameters, guest and Xen have their memory back."""
     vm = module()
     software = [Path(os.environ["OOH_BUILD"]) / "guest/usr"]
 
@@ -79,8 +79,8 @@ def test_memory_after_misuse(module):
 
 @pytest.mark.parametrize("log", LOGS)
 def test_the_kernel_goes_down(vm, log):
-    """As for a reboot, so for another kernel (kexec), which would have the
-    memory of status and logs."""
+    """For a reboot, and for another kernel (kexec), which would own the memory of status and
+    logs."""
     vm.down()
     vm.up()
     try:

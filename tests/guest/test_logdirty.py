@@ -40,7 +40,7 @@ class Frame:
         return self.pfn in self.tool("clean")
 
     def settled(self, look):
-        """The frame is clean for this consumer: what it has heard of is behind it."""
+        """Until the frame is clean for this consumer: earlier writes have been reported."""
         look()
         assert not look()
 
@@ -104,7 +104,7 @@ def test_vram_tracking_goes_on_after_log_dirty(frame, config, mended):
 
 @pytest.mark.parametrize("config, mended", [("nospml", True), ("plainxen", False)])
 def test_pml_ends_with_vram_tracking(frame, config, mended):
-    """Xen turned PML on for it, and never off again. (With SPML it is always on.)"""
+    """Xen turned PML on for VRAM tracking, and never off again. (With SPML it is always on.)"""
     f = frame(config)
 
     def pml():
@@ -161,8 +161,8 @@ def test_access_permissions_are_kept(frame, config, kept):
 @pytest.mark.parametrize("mode", [long("vram"), long("log-dirty"), "both"])
 @pytest.mark.parametrize("log", LOGS)
 def test_a_tracker_misses_nothing_beside_the_host(frame, vm, log, mode):
-    """The host turns its modes on and off and cleans, all the time that a
-    guest's process is verified."""
+    """The host turns its modes on and off and clears bits while ooh verify judges a guest's
+    process."""
     f = frame("default")
     script = {"vram": "L vram {0} 16; sleep 0.1; L vram {0} 16; sleep 0.1; L vram 0 0",
               "log-dirty": "L on; for j in 1 2 3; do L clean; sleep 0.1; done; L off",

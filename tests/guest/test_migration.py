@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The log serves the host and the guest at once: a guest is migrated live (within the machine), or
-saved and restored, while a process in it writes and is tracked. All of its memory arrives, the
-tracker misses nothing, and says that its log was lost. A move takes a minute or two: make check
-does each with one log, and each of the logs has its turn; make check-long does each with both."""
+"""The log serves the host and the guest at once: a guest is migrated live (within the
+machine), or saved and restored, while a process in it writes and is tracked. All of
+its memory arrives, the tracker misses nothing, and says that its log was lost. A move takes
+a minute or two: make check does each move with one of the logs, make check-long with both."""
 
 import re
 
@@ -107,7 +107,7 @@ def test_restored_without_a_tracker(pair, log):
 
 @pytest.mark.timeout(3000)
 def test_who_waits_is_told(pair):
-    """A tracker that waits in poll(2), without a limit, for more than ever comes hears of it."""
+    """A tracker that waits in poll(2), without a limit and for more than ever comes, is woken."""
     pair.sh("pkill -x ooh; pkill -x changers; sleep 1")
     pair.good(f"OOH_TESTED=spml setsid {TESTS}/waiting 600 </dev/null >/tmp/waiting 2>&1 & "
               "sleep 2; grep waits /tmp/waiting")

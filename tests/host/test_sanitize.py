@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The host tests of the command and of the library once more, with both built with
-the address (leaks included) and undefined-behaviour sanitizers: each finding ends the
-program with a status that no test expects."""
+"""The host tests once more, with the command and the library built with the address
+(leaks included) and undefined-behaviour sanitizers: each finding ends the program with
+a status that no test expects."""
 
 import os
 import re

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The other machines of testbed/configs: they boot as their line says, and the
 tracker's claims hold there too: several vCPUs, several processors, more vCPUs than
-processors, and a Xen with its assertions on; while processes move between vCPUs, these
-between processors, and
-while vCPUs and the whole guest come and go. (nospml and plainxen:
+processors, and a Xen with its assertions on; while processes move between vCPUs, vCPUs
+between processors, and while vCPUs and the whole guest come and go. (nospml and plainxen:
 tests/guest/test_bad_input.py; migrate: tests/guest/test_migration.py) The processor of
 2vcpu has no EPML."""
 
@@ -126,8 +125,8 @@ MOVE = """(n=0; while :; do for c in 0 1; do xl vcpu-pin guest all $c && n=$((n+
 
 @MOVED
 def test_vcpus_move_between_processors(other):
-    """What a processor has cached of the time before a vCPU left it hides no
-    write when it is back."""
+    """Translations that a processor cached before a vCPU left it hide no write when the vCPU is
+    back."""
     with other.dom0_meanwhile(MOVE) as moves:
         for way in ("store", "threads"):
             verify(other, way, 20, "sleep 0.1")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What only a Xen with assertions tells, on two processors: a PVH dom0's order of locks, by Xen's
+"""What only a Xen with assertions finds, on two processors: a PVH dom0's order of locks, by Xen's
 debug key 'F', as there is no IOMMU here and dom0 is a PV one; and a domain that goes while a device
 model asks for its video memory."""
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A guest that wants to hurt Xen, for a short while (make fuzz: for long): the hypercall
+"""A guest that wants to harm Xen, for a short while (make fuzz: for hours): the hypercall
 with arguments of all kinds from all vCPUs, on a Xen with assertions and two processors,
-each quota at its limit, and the guest's end in the midst of it all. What Xen prints is
-part of the verdict as everywhere."""
+each quota at its limit, and the guest's end during all that. What Xen prints is part of
+the verdict, as everywhere."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_quotas(machine):
 @pytest.mark.timeout(1800)
 def test_hostile_calls(machine):
     """Nothing that the interface promises is broken, Xen has its memory back when the
-    guest was destroyed in the midst of calls, and another domain was not touched."""
+    guest was destroyed during calls, and another domain was not touched."""
     fuzzing.start_neighbour(machine)
     fuzzing.destroyed(machine)
     before = fuzzing.free_pages(machine)
@@ -79,7 +79,7 @@ def test_a_soft_reset(machine):
     ("round", "exact round: 0x5554 reported"),
 ])
 def test_a_planted_fault_is_seen(machines, fault, words):
-    """A broken promise of each kind, made by the module itself: Xen is as it was."""
+    """The module itself breaks a promise of each kind; Xen is the usual one."""
     result = fuzzing.Result()
     fuzzing.run_module(machines("debug"), result, calls=3000, epoch=500, seed=1, plant=fault)
     assert result.numbers["broken"] == 1, broken(result)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The kernels that people have: the module builds without a word for the distribution's
-release before, for that of the guest and for the newest one, by the compiler that each was
-built with; and it tracks what it claims in guests that run the other two."""
+"""The kernels that people have: the module builds without a warning for the kernels of the last
+release, of the guest's release and of its backports, with the compiler that built each of them;
+and it tracks what it claims in guests that run the first and the last."""
 
 import os
 import re
@@ -90,8 +90,8 @@ def test_builds_without_a_warning(built, suite):
 @pytest.mark.parametrize("option,parameters", [("DEBUG=1", {"inject", "epml_vmfunc"}),
                                                ("EPML=n", set()), ("XEN=n", set())])
 def test_other_builds(option, parameters):
-    """With faults for tests to put in, which is what the guest has; with SPML alone;
-    for kernels without Xen."""
+    """With faults for tests, which is what the guest has; with SPML alone; for kernels without
+    Xen."""
     b = Built("trixie", option)
     assert b.returncode == 0 and NO_BTF.sub("", b.log) == "", b.log[-3000:]
     assert {i.split(b"=")[1].split(b":")[0].decode()

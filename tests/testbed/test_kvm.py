@@ -35,7 +35,7 @@ def test_the_guest_runs_on_it(kvm):
 
 
 def test_its_memory_is_the_hosts(kvm):
-    """What the guest writes to is one process's, and no part of the host's own."""
+    """The memory to which the guest writes is that of one process of the host."""
     script = "grep -h VmRSS /proc/$(pidof qemu-system-x86_64)/status"
     before, = re.findall(r"(\d+) kB", kvm.host(script).stdout)
     kvm.good("head -c 40000000 /dev/zero >/dev/shm/f")
