@@ -80,11 +80,11 @@ def commands():
 
 
 def inline():
-    """Commands within a text: those that begin with what is ours."""
+    """Commands within a text: those that begin with what is ours. (What ooh prints also begins with ooh.)"""
     for path in documents():
         for words in code(path).words:
             words = " ".join(words.split())
-            if re.match(r"(make|ooh|(testbed/vm|scripts/patches|tests/run|bench/run|demo/run)) ", words):
+            if re.match(r"(make|testbed/vm|scripts/patches|tests/run|bench/run|demo/run) |ooh \w+( [-A-Z$/].*)?$", words):
                 yield path, words
 
 
