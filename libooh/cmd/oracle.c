@@ -490,7 +490,11 @@ static const struct mapping *mapping_of(const struct oracle *o, uint64_t page)
 	return lo < o->nmaps && o->maps[lo].start <= page ? &o->maps[lo] : NULL;
 }
 
-/* A private anonymous page that went reads as zeros, if it is still mapped. */
+/*
+ * A private anonymous page that went reads as zeros, if it is still mapped. Pages of files and of
+ * shared memory come and go as the kernel likes. One that came while the oracle looked was there
+ * in the round before, too, for a tracker that has not seen it go: what it had then holds on.
+ */
 static int vanished(struct oracle *o)
 {
 	const struct mapping *map;
@@ -502,15 +506,16 @@ static int vanished(struct oracle *o)
 		c = o->table[i];
 		for (j = 0; c && j < CHUNK_PAGES && !rc; j++) {
 			uint64_t page = (c->number * CHUNK_PAGES + j) * PAGE;
+			bool kept;
 
-			if (seen(c, j) || !c->copy[j])
+			if (seen(c, j) || (late(c, j) ? !o->first : !c->copy[j]))
 				continue;
 			map = mapping_of(o, page);
-			if (map && !map->file && !map->shared && c->copy[j] != zeros &&
-			    c->copy[j] != unknown)
+			kept = map && (map->file || map->shared);
+			if (map && !kept && c->copy[j] != zeros && c->copy[j] != unknown)
 				rc = note(o, page, 0, map);
 			drop_copy(o, c->copy[j]);
-			c->copy[j] = NULL;
+			c->copy[j] = o->first && kept ? unknown : NULL;
 		}
 	}
 	return rc;
@@ -631,7 +636,10 @@ static int look(struct oracle *o)
 	return rc ? rc : vanished(o);
 }
 
-/* The first round begins: makes the copy. */
+/*
+ * The first round begins: makes the copy. What was there when an earlier call made one, and is
+ * not now, is unknown.
+ */
 int oracle_copy(struct oracle *o)
 {
 	int rc;

@@ -154,6 +154,16 @@ static int judge_round(struct verify *v)
 	return 0;
 }
 
+static int copy(struct verify *v)
+{
+	int rc = v->oracle ? oracle_copy(v->oracle) : -ENOMEM;
+
+	if (rc)
+		snprintf(v->reason, sizeof(v->reason), "copying process %d: %s", v->t.pid,
+			 strerror(-rc));
+	return rc;
+}
+
 static int begin(struct verify *v)
 {
 	int rc;
@@ -166,18 +176,17 @@ static int begin(struct verify *v)
 	}
 	snprintf(v->backend, sizeof(v->backend), "none");
 	snprintf(v->reason, sizeof(v->reason), "the oracle alone");
-	if (!v->o->backend || strcmp(v->o->backend, "none")) {
+	v->oracle = oracle_new(v->t.pid);
+	rc = copy(v);
+	if (!rc && (!v->o->backend || strcmp(v->o->backend, "none"))) {
 		rc = ooh_open(v->t.pid, v->o->backend, OOH_STOPPED, &v->tracker, v->reason,
 			      sizeof(v->reason));
 		if (rc)
 			return rc;
 		snprintf(v->backend, sizeof(v->backend), "%s", ooh_backend_name(v->tracker));
+		/* others may have written before it tracked; and see oracle_copy() */
+		rc = copy(v);
 	}
-	v->oracle = oracle_new(v->t.pid);
-	rc = v->oracle ? oracle_copy(v->oracle) : -ENOMEM;
-	if (rc)
-		snprintf(v->reason, sizeof(v->reason), "copying process %d: %s", v->t.pid,
-			 strerror(-rc));
 	v->judging = v->tracker != NULL;
 	target_release(&v->t);
 	return rc;

@@ -105,6 +105,15 @@ static void page_out_next(void)
 	page_out_at(file_area + PAGE);
 }
 
+/* It has no entry, and the kernel has it at hand to map it around another. */
+static void out_but_cached(void)
+{
+	char byte;
+
+	page_out_next();
+	CHECK(pread(file, &byte, 1, PAGE) == 1);
+}
+
 static bool out_when_read;
 
 /* The oracle's: the page is taken out between the look at its entry and the read. */
@@ -272,6 +281,22 @@ int main(int argc, char **argv)
 	some[1].start = (uint64_t)file_area + 2 * PAGE;
 	look(o, &r, some, 2);
 	CHECK(!r.missed);
+	/* a tracker that has not seen it go need not report that it is back */
+	out_but_cached();
+	out_when_read = true;
+	look(o, &r, some, 2);
+	CHECK(!out_when_read && !r.missed);
+	let_run();
+	look(o, &r, some, 2);
+	CHECK(!r.missed);
+	/* but what it had then is known */
+	out_but_cached();
+	out_when_read = true;
+	look(o, &r, some, 2);
+	CHECK(!out_when_read && !r.missed);
+	CHECK(pwrite(file, "d", 1, PAGE) == 1);
+	look(o, &r, some, 2);
+	CHECK(r.missed == 1 && told[0] == (uint64_t)file_area + PAGE);
 	some[0].end = (uint64_t)file_area;
 	some[1].start = (uint64_t)file_area + PAGE;
 	/* it is known again: another change is one */
@@ -285,6 +310,18 @@ int main(int argc, char **argv)
 	let_run();
 	look(o, &r, some, 2);
 	CHECK(r.missed == 1 && told[0] == (uint64_t)file_area);
+
+	/* there when the tracker began, and out when the oracle did */
+	oracle_free(o);
+	o = oracle_new(child);
+	CHECK(o && !oracle_copy(o));
+	page_out();
+	CHECK(!oracle_copy(o));
+	let_run();
+	some[0].end = (uint64_t)file_area;
+	some[1].start = (uint64_t)file_area + PAGE;
+	look(o, &r, some, 2);
+	CHECK(!r.missed);
 
 	oracle_free(o);
 	kill(child, SIGKILL);
