@@ -60,6 +60,7 @@ struct chunk {
 struct note {
 	uint64_t page, word;
 	size_t map;
+	bool fresh; /* of a file or of shared memory, and there was no copy of it */
 };
 
 struct oracle {
@@ -252,7 +253,8 @@ static void forget(struct oracle *o, uint64_t page, const struct mapping *map)
 	c->copy[i] = (seen(c, i) || late(c, i)) && (map->file || map->shared) ? unknown : NULL;
 }
 
-static int note(struct oracle *o, uint64_t page, uint64_t word, const struct mapping *map)
+static int note(struct oracle *o, uint64_t page, uint64_t word, const struct mapping *map,
+		bool fresh)
 {
 	if (o->nnotes == o->notes_cap) {
 		size_t cap = o->notes_cap ? 2 * o->notes_cap : 256;
@@ -263,11 +265,11 @@ static int note(struct oracle *o, uint64_t page, uint64_t word, const struct map
 		o->notes = v;
 		o->notes_cap = cap;
 	}
-	o->notes[o->nnotes++] = (struct note){ page, word, map - o->maps };
+	o->notes[o->nnotes++] = (struct note){ page, word, map - o->maps, fresh };
 	return 0;
 }
 
-/* 1: it differed, or is new; 0: it did not, or nobody knows. The copy is as the page now */
+/* 2: it is new; 1: it differed; 0: it did not, or nobody knows. The copy is as the page now */
 static int update(struct oracle *o, uint64_t page, const unsigned char *now)
 {
 	struct chunk *c = chunk_of(o, page);
@@ -289,7 +291,7 @@ static int update(struct oracle *o, uint64_t page, const unsigned char *now)
 			return -ENOMEM;
 		memcpy(c->copy[i], now, PAGE);
 	}
-	return old != unknown;
+	return old == unknown ? 0 : old ? 1 : 2;
 }
 
 static int mark_seen(struct oracle *o, uint64_t page)
@@ -322,7 +324,7 @@ static int look_batch(struct oracle *o, uint64_t start, size_t pages, const stru
 		if (!rc)
 			rc = update(o, page, o->buf + i * PAGE);
 		if (rc > 0 && !o->first)
-			rc = note(o, page, 0, map);
+			rc = note(o, page, 0, map, rc == 2 && (map->file || map->shared));
 	}
 	return rc < 0 ? rc : 0;
 }
@@ -344,7 +346,7 @@ static int look_words(struct oracle *o, const uint64_t *words, size_t n, uint64_
 			o->mapped++;
 			rc = mark_seen(o, page);
 			if (!rc)
-				rc = note(o, page, words[i], map);
+				rc = note(o, page, words[i], map, false);
 			i++;
 			continue;
 		}
@@ -513,7 +515,7 @@ static int vanished(struct oracle *o)
 			map = mapping_of(o, page);
 			kept = map && (map->file || map->shared);
 			if (map && !kept && c->copy[j] != zeros && c->copy[j] != unknown)
-				rc = note(o, page, 0, map);
+				rc = note(o, page, 0, map, false);
 			drop_copy(o, c->copy[j]);
 			c->copy[j] = o->first && kept ? unknown : NULL;
 		}
@@ -733,18 +735,43 @@ static int reread(struct oracle *o)
 	return rc;
 }
 
+/*
+ * The kernel may take a fresh page out again before the tracker looks, which then sees what it saw
+ * in the round before: such a page is not new to it. Nothing has been read since, so none is back.
+ */
+static int drop_taken_out(struct oracle *o)
+{
+	uint64_t word;
+	size_t i, n = 0;
+
+	for (i = 0; i < o->nnotes; i++) {
+		const struct note *note = &o->notes[i];
+
+		if (note->fresh) {
+			if (pread(o->pagemap, &word, sizeof(word),
+				  note->page / PAGE * sizeof(word)) != sizeof(word))
+				return -ESRCH;
+			if (!(word & WORD_PRESENT))
+				continue;
+		}
+		o->notes[n++] = *note;
+	}
+	o->nnotes = n;
+	return 0;
+}
+
 /* With the process still stopped, after the collect that gave the ranges. */
 int oracle_judge(struct oracle *o, const struct ooh_range *ranges, size_t n,
 		 struct oracle_round *out, oracle_missed_fn *missed, void *arg)
 {
 	uint64_t there = 0;
 	size_t i;
-	int rc = 0;
+	int rc = drop_taken_out(o);
 
 	*out = (struct oracle_round){ 0 };
 	o->ranges = ranges;
 	o->nranges = n;
-	for (i = 0; i < o->nnotes; i++) {
+	for (i = 0; i < o->nnotes && rc >= 0; i++) {
 		const struct note *note = &o->notes[i];
 		bool told = reported(ranges, n, note->page);
 

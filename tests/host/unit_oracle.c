@@ -311,6 +311,18 @@ int main(int argc, char **argv)
 	look(o, &r, some, 2);
 	CHECK(r.missed == 1 && told[0] == (uint64_t)file_area);
 
+	/* new, and out again before the tracker looked; new, and still there */
+	some[0].end = (uint64_t)file_area;
+	some[1].start = (uint64_t)file_area + PAGE;
+	for (i = 0; i < 2; i++) {
+		page_out();
+		look(o, &r, &all, 1);
+		let_run();
+		between = i ? NULL : page_out;
+		look(o, &r, some, 2);
+		between = NULL;
+		CHECK(r.missed == (uint64_t)i && (!i || told[0] == (uint64_t)file_area));
+	}
 	/* there when the tracker began, and out when the oracle did */
 	oracle_free(o);
 	o = oracle_new(child);
