@@ -92,16 +92,26 @@ def reason(command):
     return next((why for pattern, why in NOT_RUN if re.match(pattern, command)), None)
 
 
-def has_options(path, options, of):
+@functools.lru_cache(maxsize=None)
+def usage(path, *verb):
+    """What a script says of its options: a Python script when it is asked, a shell script in its text."""
     text = path.read_text()
+    if "python3" not in text.splitlines()[0]:
+        return text
+    r = subprocess.run([path, *verb, "--help"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+                       env={**os.environ, "PYTHONPATH": str(TOP / "tests")})
+    return r.stdout if r.returncode == 0 else ""
+
+
+def has_options(path, options, of, *verb):
     for o in options:
-        there = re.search(rf"(?<![\w-]){re.escape(o.split('=')[0])}(?![\w-])", text) is not None
+        there = re.search(rf"(?<![\w-]){re.escape(o.split('=')[0])}(?![\w-])", usage(path, *verb)) is not None
         assert there, f"{of}: {path.name} has no {o}"
 
 
 def has_verb(path, verb, of):
-    """As a case of a shell script, or a word of a Python script's."""
-    there = re.search(rf"^\s*([\w|-]+\|)?{verb}(\|[\w|-]+)?\)|[\"']{verb}[\"']", path.read_text(), re.M) is not None
+    """As a case of a shell script, or one that a Python script lists."""
+    there = re.search(rf"^\s*([\w|-]+\|)?{verb}(\|[\w|-]+)?\)|[{{,]{verb}[}},]", usage(path), re.M) is not None
     assert there, f"{of}: {path.name} has no {verb}"
 
 
@@ -181,7 +191,8 @@ def check(command):
                     machine = rest[rest.index("--config") + 1]
                     assert re.search(rf"^{machine}\b", (TOP / "testbed/configs").read_text(), re.M), f"{command}: no machine {machine}"
             if name != "tests/run":  # whose options are pytest's
-                has_options(TOP / name, [w for w in rest if w.startswith("-")], command)
+                verb = rest[:1] if name == "testbed/vm" else []
+                has_options(TOP / name, [w for w in rest if w.startswith("-")], command, *verb)
         else:
             assert "/" not in name or not name.split("/")[0] in os.listdir(TOP), f"{command}: no {name}"
 
