@@ -4,6 +4,8 @@ target, script, option, program and file exist. So do the tests and files that a
 
 import functools
 import html.parser
+import importlib.machinery
+import importlib.util
 import os
 import re
 import shlex
@@ -17,6 +19,17 @@ import pytest
 from test_docs import TOP, documents
 
 markdown = pytest.importorskip("markdown")
+
+
+def script(name):
+    """A script of scripts/ as a module."""
+    loader = importlib.machinery.SourceFileLoader(f"script_{name}", str(TOP / "scripts" / name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
+
+
+SITE = script("site")
 
 BUILD = Path(os.environ.get("OOH_BUILD", TOP / "build"))
 OOH = os.environ.get("OOH_BIN", str(BUILD / "host/usr/bin/ooh"))
@@ -33,7 +46,7 @@ NOT_RUN = [
     (r"(build/host/usr/bin/)?ooh top( |$)(?!.*--batch)", "a terminal: test_top_host.py has one"),
     (r"(build/host/usr/bin/)?ooh .*-b (spml|epml)", "a guest that has the log"),
     (r"ooh (doctor|restore|checkpoint)", "an installed ooh: its own tests run it"),
-    (r"scripts/patches|cd qemu-src", "upstream's source: test_patches.py"),
+    (r"scripts/patches|cd [\w-]+-src", "upstream's source: test_patches.py"),
     (r"cat /sys/module/kvm_intel|lspci|qemu-system|<|xl |virsh |mokutil |reboot", "another machine, or its host"),
     (r"(apt|apt-get|dpkg|ldconfig|modprobe|insmod|systemctl|rpmbuild|sudo) |ldconfig$|/lib/modules/", "changes the machine"),
     (r"\.\.\.", "no command: what the reader does in between"),
@@ -46,7 +59,7 @@ class Code(html.parser.HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.blocks, self.words, self.within = [], [], []
-        self.feed(markdown.markdown(text, extensions=["tables", "sane_lists"]))
+        self.feed(markdown.markdown(SITE.indent_lists(text), extensions=["tables", "sane_lists"]))
 
     def handle_starttag(self, tag, _attributes):
         self.within.append(tag)
@@ -67,16 +80,27 @@ def code(path):
     return Code((TOP / path).read_text())
 
 
+def is_elsewhere(command):
+    """In the source of an upstream, which its patches' import has made."""
+    m = re.match(r"cd ([\w-]+)", command)
+    return m is not None and not (TOP / m.group(1)).exists()
+
+
 def commands():
     """(document, command): a line of a block, with those that continue it and without what is said of it."""
     for path in documents():
         for block in code(path).blocks:
             if block.startswith(tuple(NO_COMMANDS)):
                 continue
+            before = ""
             for line in block.replace("\\\n", " ").splitlines():
                 line = re.sub(r"(^|\s+)# .*", "", line).strip()
-                if line:
-                    yield path, " ".join(line.split()) if "'" not in line else line
+                if not line:
+                    continue
+                if is_elsewhere(line) and "&&" not in line:
+                    before = f"{line}; "
+                    continue
+                yield path, before + (" ".join(line.split()) if "'" not in line else line)
 
 
 def inline():
@@ -167,7 +191,9 @@ def check_in_guest(words, of):
 
 
 def check(command):
-    """That it exists, whether it can be run here or not."""
+    """That it exists, whether it can be run here or not. Of what is elsewhere nothing is known."""
+    if is_elsewhere(command):
+        return
     for part in re.split(r" (?:&&|\|) ", command):
         words = shlex.split(re.sub(r"\$\([^)]*\)", "1", part).replace("<", "").replace(">", ""))
         while words and re.match(r"[A-Z_]+=", words[0]):
@@ -254,6 +280,11 @@ def test_a_command_runs_as_printed(command, server):
     r = subprocess.run(["sh", "-c", here], cwd=TOP, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
                        env={**os.environ, "PATH": f"{d}:{os.environ['PATH']}"})
     assert r.returncode == 0, f"{command}: status {r.returncode}\n{r.stdout[-1000:]}{r.stderr[-1000:]}"
+
+
+def test_commands_within_lists_are_found():
+    text = "1. First:\n\n       make check\n\n2. Then\n   - this\n     and that\n\n- An item:\n\n      make lint\n\nText:\n\n    make\n"
+    assert [b.strip() for b in Code(text).blocks] == ["make check", "make lint", "make"]
 
 
 def test_some_commands_run():

@@ -78,6 +78,14 @@ def test_every_link_of_the_site_resolves(site):
     assert not list(broken(site))
 
 
+def test_lists_stay_lists(site):
+    """Items with several paragraphs, and lists within lists."""
+    text = (site / "docs" / "soundness.html").read_text()
+    items = re.search(r"The argument</h2>(.*?)<h2", text, re.S).group(1)
+    assert items.count("<ol>") == 1 and items.count("<ul>") == 2
+    assert not re.search(r"\n\d+\. |\n- ", items)
+
+
 def test_a_broken_link_is_found(site, tmp_path):
     bad = tmp_path / "site"
     shutil.copytree(site, bad)
