@@ -115,7 +115,7 @@ check-criu: guest packages-check
 check-kvm: guest packages-check
 	@OOH_MACHINE=kvm tests/run -n 0 tests/guest/test_programs.py tests/guest/test_verify.py tests/guest/test_examples.py \
 		tests/guest/test_boehm.py tests/guest/test_criu.py tests/guest/test_criu_patches.py \
-		tests/guest/test_top_guest.py tests/testbed/test_hard.py tests/testbed/test_kvm.py tests/testbed/test_kvm_writers.py
+		tests/guest/test_top_guest.py tests/hard/test_hard.py tests/testbed/test_kvm.py tests/testbed/test_kvm_writers.py
 
 check-packages: packages-check packages-testbed
 	@OOH_LONG=1 tests/run -n 0 tests/packaging

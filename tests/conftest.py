@@ -80,7 +80,7 @@ LONGEST = ["test_configs", "test_migration", "test_kvm", "test_kvm_writers", "he
            "test_kernels", "test_packages", "test_install", "test_costs", "test_memory", "test_criu_zdtm", "test_debug", "test_vm",
            "test_criu_patches"]
 # a unit, too: all that builds and runs programs of this machine's
-HERE = ("tests/host", "tests/bench/test_here.py")
+HERE = ("tests/host", "tests/bench/test_here.py", "tests/hard/test_hard_natively.py")
 if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
     os.environ["OOH_RUN"] = f"run-{os.environ['PYTEST_XDIST_WORKER']}"
 

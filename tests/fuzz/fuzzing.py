@@ -4,7 +4,7 @@
 the guest meanwhile, and checks whether Xen has its memory back.
 
 make fuzz [FUZZ="--calls N --seconds N ..."]: the long run.
-tests/testbed/test_fuzz.py: a short one."""
+test_fuzz.py: a short one."""
 
 from __future__ import annotations
 

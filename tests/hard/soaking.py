@@ -3,7 +3,7 @@
 """Runs the generator of hard processes in a guest under ooh verify, and sums up what came of it.
 
 make soak [SOAK="--ops N --seconds N ..."]: the long run.
-tests/testbed/test_hard.py: a short one."""
+test_hard.py: a short one."""
 
 from __future__ import annotations
 

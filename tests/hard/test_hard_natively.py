@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The generator of hard processes (tests/hard) on this machine: what it promises of
-itself, and the native trackers. In the guest: tests/testbed/test_hard.py."""
+itself, and the native trackers. In the guest: test_hard.py."""
 
 import subprocess
 
 import pytest
 from hard.printed import Printed
-from hostlib import TOP, USE_LIB, compile_c, need, verify
+from host.hostlib import TOP, USE_LIB, compile_c, need, verify
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_it_ends_in_time(hard):
 
 @pytest.mark.parametrize("backend", ["pagemap-scan", "uffd-wp", "soft-dirty"])
 def test_nothing_missed(hard, backend):
-    """But for pinned pages (tests/testbed/test_hard.py)."""
+    """But for pinned pages (test_hard.py)."""
     need(backend)
     doc = verify("-b", backend, "-n", 100000, "-i", 20, "--", hard, "-n", 200000, "--linger", 100,
                  "-o", "/dev/null",
