@@ -221,7 +221,13 @@ def main(about: str | None) -> int:
     args = p.parse_args()
     do: Callable[[argparse.Namespace], int] = args.func
     try:
-        return do(args)
+        ended = do(args)
+        sys.stdout.flush()
+        return ended
+    except BrokenPipeError:
+        # whoever read the output went away, and Python is not to say so once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + signal.SIGPIPE
     except Failure as e:
         say(e)
         return e.status

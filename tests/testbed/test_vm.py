@@ -6,6 +6,7 @@ import contextlib
 import os
 import pty
 import select
+import signal
 import subprocess
 import time
 
@@ -122,6 +123,16 @@ def test_usage_errors():
         r = subprocess.run([VM, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert r.returncode == 2, (args, r.stderr)
         assert text in r.stderr
+
+
+@pytest.mark.parametrize("words", [["status"], ["log"]])
+def test_a_reader_that_goes_away(vm, words):
+    """It is no news to whoever had it go: testbed/vm status | head -n 1."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    r = subprocess.run([VM, *words], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (r.returncode, r.stderr) == (128 + signal.SIGPIPE, b"")
 
 
 def test_shell_needs_a_terminal(vm):
