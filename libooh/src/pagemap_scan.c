@@ -351,12 +351,7 @@ static int scan_collect(struct ooh_tracker *t)
 	struct scan *s = t->priv;
 	int rc = scan_all(t, false);
 
-	if (!rc)
-		rc = runs_diff(&s->old, &s->new, &t->written, &t->unknown);
-	if (rc)
-		return rc;
-	runs_swap(&s->old, &s->new);
-	return 0;
+	return rc ? rc : runs_end_round(&s->old, &s->new, &t->written, &t->unknown);
 }
 
 static void scan_detach(struct ooh_tracker *t)

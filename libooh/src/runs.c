@@ -95,6 +95,17 @@ void runs_swap(struct runs *a, struct runs *b)
 	*b = t;
 }
 
+/* As runs_diff(), and the new runs are the old ones of the next round. */
+int runs_end_round(struct runs *old, struct runs *new, struct ranges *written,
+		   struct ranges *unknown)
+{
+	int rc = runs_diff(old, new, written, unknown);
+
+	if (!rc)
+		runs_swap(old, new);
+	return rc;
+}
+
 void runs_clear(struct runs *r)
 {
 	r->n = r->barrier = 0;

@@ -30,6 +30,8 @@ void runs_barrier(struct runs *r);
 int runs_add(struct runs *r, uint64_t start, uint64_t end, unsigned int state);
 int runs_diff(const struct runs *old, const struct runs *new, struct ranges *written,
 	      struct ranges *unknown);
+int runs_end_round(struct runs *old, struct runs *new, struct ranges *written,
+		   struct ranges *unknown);
 void runs_swap(struct runs *a, struct runs *b);
 void runs_clear(struct runs *r);
 void runs_free(struct runs *r);

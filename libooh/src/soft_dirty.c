@@ -134,12 +134,7 @@ static int soft_collect(struct ooh_tracker *t)
 	struct soft *s = t->priv;
 	int rc = soft_round(t);
 
-	if (!rc)
-		rc = runs_diff(&s->old, &s->new, &t->written, &t->unknown);
-	if (rc)
-		return rc;
-	runs_swap(&s->old, &s->new);
-	return 0;
+	return rc ? rc : runs_end_round(&s->old, &s->new, &t->written, &t->unknown);
 }
 
 const struct backend backend_soft_dirty = {

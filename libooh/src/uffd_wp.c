@@ -234,12 +234,7 @@ static int wp_collect(struct ooh_tracker *t)
 	struct wp *w = t->priv;
 	int rc = wp_all(t);
 
-	if (!rc)
-		rc = runs_diff(&w->old, &w->new, &t->written, &t->unknown);
-	if (rc)
-		return rc;
-	runs_swap(&w->old, &w->new);
-	return 0;
+	return rc ? rc : runs_end_round(&w->old, &w->new, &t->written, &t->unknown);
 }
 
 static void wp_detach(struct ooh_tracker *t)
