@@ -26,7 +26,7 @@ def bin_(tmp_path_factory):
     need(BACKEND)
     d = tmp_path_factory.mktemp("bin")
     compile_c(d / "filemap", HERE / "filemap.c")
-    compile_c(d / "tell", HERE / "tell.c", flags=USE_LIB)
+    compile_c(d / "collector", HERE / "collector.c", flags=USE_LIB)
     return d
 
 
@@ -56,7 +56,7 @@ class Tracked:
     def __init__(self, bin_, *files):
         self.work = Talk(bin_ / "filemap", *map(str, files))
         self.private, self.shared = (int(x, 16) for x in self.work.first.split())
-        self.tell = Talk(bin_ / "tell", str(self.work.p.pid), BACKEND)
+        self.tell = Talk(bin_ / "collector", str(self.work.p.pid), BACKEND)
         self.collect()
 
     def collect(self):
@@ -279,7 +279,7 @@ def public(bin_):
         pytest.skip("needs root, to be somebody else")
     with tempfile.TemporaryDirectory() as d:
         os.chmod(d, 0o755)
-        for name in ("filemap", "tell"):
+        for name in ("filemap", "collector"):
             shutil.copy(bin_ / name, d)
         yield Path(d)
 
@@ -287,7 +287,7 @@ def public(bin_):
 def told(public, file, tracker):
     """Whether pages of the file, and of others' files, are told to an ordinary user's tracker."""
     with Talk(*NOBODY, public / "filemap", str(file)) as work:
-        with Talk(*tracker, public / "tell", str(work.p.pid), BACKEND) as tell:
+        with Talk(*tracker, public / "collector", str(work.p.pid), BACKEND) as tell:
             for _ in range(3):
                 _, _, _, unknown = parse(tell.say("collect"))
             ours = [int(x, 16) for x in work.first.split()]

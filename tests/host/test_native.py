@@ -18,7 +18,7 @@ def bin_(tmp_path_factory):
     d = tmp_path_factory.mktemp("bin")
     for name in ("changers", "pages"):
         compile_c(d / name, HERE / f"{name}.c")
-    compile_c(d / "tell", HERE / "tell.c", flags=USE_LIB)
+    compile_c(d / "collector", HERE / "collector.c", flags=USE_LIB)
     compile_c(d / "unit_library", HERE / "unit_library.c", flags=USE_LIB)
     return d
 
@@ -75,7 +75,7 @@ def test_both_directions(bin_, backend):
     need(backend)
     with Talk(bin_ / "pages") as pages:
         base = int(pages.first, 16)
-        with Talk(bin_ / "tell", str(pages.p.pid), backend) as tell:
+        with Talk(bin_ / "collector", str(pages.p.pid), backend) as tell:
             assert tell.first == backend
             for wanted in ([3, 4, 50], [], [63], [3], [0, 1, 2, 3, 62], []):
                 assert pages.say(" ".join(map(str, wanted))) == "done"
@@ -89,7 +89,7 @@ def test_both_directions(bin_, backend):
 def test_exec_is_all_dirty(bin_, backend):
     need(backend)
     with Talk(bin_ / "pages") as pages:
-        with Talk(bin_ / "tell", str(pages.p.pid), backend) as tell:
+        with Talk(bin_ / "collector", str(pages.p.pid), backend) as tell:
             base = int(pages.say("exec"), 16)
             flags, _, written, unknown = parse(tell.say("collect"))
             assert flags == 1 and not written
@@ -112,7 +112,7 @@ def test_an_idle_process_has_written_nothing(bin_, backend):
     """What cannot be told is of files, of shared memory or of the kernel, and stands apart."""
     need(backend)
     with Talk(bin_ / "pages") as pages:
-        with Talk(bin_ / "tell", str(pages.p.pid), backend) as tell:
+        with Talk(bin_ / "collector", str(pages.p.pid), backend) as tell:
             tell.say("collect")
             _, spans, written, unknown = parse(tell.say("collect"))
             assert not written and unknown == spans != []
@@ -125,7 +125,7 @@ def test_an_idle_process_has_written_nothing(bin_, backend):
 def test_end_of_the_process(bin_, backend):
     need(backend)
     with Talk(bin_ / "pages") as pages:
-        with Talk(bin_ / "tell", str(pages.p.pid), backend) as tell:
+        with Talk(bin_ / "collector", str(pages.p.pid), backend) as tell:
             pages.p.kill()
             pages.p.wait()
             for _ in range(2):
@@ -193,7 +193,7 @@ def test_interrupt_leaves_the_process_unharmed(bin_, backend, sub):
 def test_killed_tracker_leaves_the_process_running(bin_, backend):
     need(backend)
     with Talk(bin_ / "pages") as pages:
-        with Talk(bin_ / "tell", str(pages.p.pid), backend):
+        with Talk(bin_ / "collector", str(pages.p.pid), backend):
             pass
         assert pages.say("1 2 3") == "done"
         assert pages.p.poll() is None
@@ -213,7 +213,7 @@ def test_interrupted_calls_go_on(backend):
 def test_second_userfaultfd_is_refused(bin_):
     need("pagemap-scan")
     with Talk(bin_ / "pages") as pages:
-        with Talk(bin_ / "tell", str(pages.p.pid), "pagemap-scan"):
+        with Talk(bin_ / "collector", str(pages.p.pid), "pagemap-scan"):
             r = ooh("record", "-b", "uffd-wp", "-n", 1, "-p", pages.p.pid)
             assert r.returncode == 3 and "another userfaultfd" in r.stderr
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * tell PID BACKEND: a tracker at the end of two pipes. For each line on standard input it
+ * collector PID BACKEND: a tracker at the end of two pipes. For each line on standard input it
  * collects, and prints a line "FLAGS RANGES | RANGES | RANGES": all ranges, those that were
  * written, and those that are unknown.
  */
