@@ -11,19 +11,15 @@
 
 #define NR 16UL
 
-int main(void)
+static struct round r;
+static int fd;
+
+/* new tables on every level, far from everything */
+static void a_first_touch(void)
 {
-	char *still = touched(NR), *p, *q;
-	struct round r = { 0 };
-	int fd, status;
-	pid_t pid;
+	char *q = mmap((void *)0x200000000000UL, NR * PAGE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
-	p = touched(NR);
-	fd = tracker_of(getpid());
-
-	/* first touch, far from everything: new tables on every level */
-	q = mmap((void *)0x200000000000UL, NR * PAGE, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	if (q == MAP_FAILED)
 		error("mmap");
 	q[0] = 1;
@@ -35,9 +31,17 @@ int main(void)
 	collect(fd, &r);
 	check(reported(&r, q) && !reported(&r, q + 5 * PAGE),
 	      "a store to the new page, one round later");
+	munmap(q, NR * PAGE);
+}
 
-	/* zero page on read, then copied on write */
-	status = ((volatile char *)q)[2 * PAGE];
+static void the_zero_page_is_replaced(void)
+{
+	char *q = touched(NR);
+
+	if (madvise(q + 2 * PAGE, PAGE, MADV_DONTNEED))
+		error("madvise");
+	collect(fd, &r);
+	(void)((volatile char *)q)[2 * PAGE];
 	collect(fd, &r);
 	check(reported(&r, q + 2 * PAGE), "the zero page appears on a read");
 	q[0] = 3;
@@ -46,8 +50,13 @@ int main(void)
 	q[2 * PAGE] = 1;
 	collect(fd, &r);
 	check(reported(&r, q + 2 * PAGE), "and is replaced on a write");
+}
 
-	/* gone and back */
+static void gone_and_back(void)
+{
+	char *p = touched(NR);
+
+	collect(fd, &r);
 	if (madvise(p + 3 * PAGE, PAGE, MADV_DONTNEED))
 		error("madvise");
 	collect(fd, &r);
@@ -55,10 +64,14 @@ int main(void)
 	p[3 * PAGE] = 5;
 	collect(fd, &r);
 	check(reported(&r, p + 3 * PAGE) && !reported(&r, p + 4 * PAGE), "touched again");
+}
 
-	/* moved: content appears under another address, without a write to it */
-	q = mremap(p, NR * PAGE, NR * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
-		   (void *)0x210000000000UL);
+/* content appears under another address, without a write to it */
+static void moved(char *p)
+{
+	char *q = mremap(p, NR * PAGE, NR * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+			 (void *)0x210000000000UL);
+
 	if (q == MAP_FAILED)
 		error("mremap");
 	collect(fd, &r);
@@ -67,8 +80,13 @@ int main(void)
 	q[PAGE]++;
 	collect(fd, &r);
 	check(reported_in(&r, q, NR) == 1 && reported(&r, q + PAGE), "and followed there");
+}
 
-	/* another mapping in the same place */
+static void another_mapping_in_its_place(void)
+{
+	char *q = touched(NR);
+
+	collect(fd, &r);
 	if (mmap(q, NR * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
 		 0) != q)
 		error("mmap");
@@ -76,8 +94,15 @@ int main(void)
 	collect(fd, &r);
 	check(reported_in(&r, q, NR) == NR, "replaced by mmap: %lu of %lu", reported_in(&r, q, NR),
 	      NR);
+}
 
-	/* copy on write after fork: the child's write is not reported, ours is */
+/* the child's write is not reported, ours is */
+static void copy_on_write(char *still)
+{
+	int status;
+	pid_t pid;
+
+	collect(fd, &r);
 	pid = fork();
 	if (pid == 0) {
 		still[2 * PAGE]++;
@@ -88,22 +113,43 @@ int main(void)
 	collect(fd, &r);
 	check(reported(&r, still + PAGE), "copy on write");
 	check(!reported(&r, still + 2 * PAGE), "what the child wrote is the child's");
+}
 
-	/* brk and stack */
-	p = sbrk(0);
+static void heap(void)
+{
+	char *p = sbrk(0);
+
 	if (sbrk(64 * PAGE) == (void *)-1)
 		error("sbrk");
 	collect(fd, &r);
 	p[10 * PAGE] = 1;
 	collect(fd, &r);
 	check(reported(&r, p + 10 * PAGE), "brk");
-	{
-		volatile char deep[40 * PAGE];
+}
 
-		deep[0] = 1;
-		collect(fd, &r);
-		check(reported(&r, deep), "stack growth");
-	}
+static void stack(void)
+{
+	volatile char deep[40 * PAGE];
+
+	deep[0] = 1;
+	collect(fd, &r);
+	check(reported(&r, deep), "stack growth");
+}
+
+int main(void)
+{
+	/* there before the tracker is */
+	char *still = touched(NR), *p = touched(NR);
+
+	fd = tracker_of(getpid());
+	a_first_touch();
+	the_zero_page_is_replaced();
+	gone_and_back();
+	moved(p);
+	another_mapping_in_its_place();
+	copy_on_write(still);
+	heap();
+	stack();
 	collect(fd, &r);
 	check(reported_in(&r, still, NR) == 0, "the rest stays quiet");
 	return verdict();

@@ -3,7 +3,7 @@
  * Description: what a round costs in VM exits when nothing new has to be armed. The process
  * tracks itself, and writes to NR pages in each round. The emulator counts.
  *
- *	steady [hypercall]	how frames are armed again with EPML, if not by
+ *	round_exits [hypercall]	how frames are armed again with EPML, if not by
  *				VM functions
  *
  * The same work without a tracker shows which exits come from the time that passes.

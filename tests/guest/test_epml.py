@@ -19,7 +19,7 @@ def test_both_are_usable(vm):
     ("epml", "", ""), ("epml", "hypercall", "epml_vmfunc=N"), ("spml", "", "")])
 def test_exits_of_a_round(module, log, arguments, module_parameters):
     vm = module(module_parameters)
-    r = vm.sh(f"OOH_TESTED={log} {TESTS}/steady {arguments}")
+    r = vm.sh(f"OOH_TESTED={log} {TESTS}/round_exits {arguments}")
     print(r.stdout)
     assert r.returncode == 0, r.stdout + r.stderr
     assert "ok:" in r.stdout

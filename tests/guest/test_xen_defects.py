@@ -41,7 +41,7 @@ def machine(machines):
                     "break; sleep 1; done; "
                     f"(cat /guest/xl.cfg; echo '{setting}') >/tmp/xl.cfg; xl create /tmp/xl.cfg")
             # some of it is there already, under names that are links
-            m.good("cp -a usr / 2>/dev/null; [ -e /usr/lib/ooh/tests/views ]",
+            m.good("cp -a usr / 2>/dev/null; [ -e /usr/lib/ooh/tests/altp2m_pages ]",
                    into=[BUILD / "guest" / "usr"])
         return m
 
@@ -170,9 +170,9 @@ def test_log_dirty_with_a_vcpu_in_an_alternate_view(machine, config, mended):
     """Log-dirty mode took vCPUs out of their view without noticing, and then failed to handle
     their faults."""
     m = machine(config, 'altp2m="external"')
-    m.good(f"setsid {TESTS}/views </dev/null >/tmp/views 2>&1 & sleep 1")
-    shown, hidden, _ = frames(m.good("cat /tmp/views"))
-    look = "pkill -USR1 views; sleep 0.2; tail -n 1 /tmp/views"
+    m.good(f"setsid {TESTS}/altp2m_pages </dev/null >/tmp/pages 2>&1 & sleep 1")
+    shown, hidden, _ = frames(m.good("cat /tmp/pages"))
+    look = "pkill -USR1 altp2m_pages; sleep 0.2; tail -n 1 /tmp/pages"
     assert m.good(look) == "a\n"
     dom0(m, f"P switch $(P view {shown} {hidden})")
     assert m.good(look) == "b\n"
@@ -195,15 +195,15 @@ def test_log_dirty_and_vmfunc(machine, config, mended):
     """A guest that switches to a view by itself used the view's EPT pointer of before, by which
     the processor logs nothing. (Xen without our patches crashes it before, as above.)"""
     m = machine(config, 'altp2m="mixed"')
-    m.good(f"setsid {TESTS}/views </dev/null >/tmp/views 2>&1 & sleep 1")
-    _, written, info = frames(m.good("cat /tmp/views"))
+    m.good(f"setsid {TESTS}/altp2m_pages </dev/null >/tmp/pages 2>&1 & sleep 1")
+    _, written, info = frames(m.good("cat /tmp/pages"))
     # A view like the normal one. The guest has to have been there: without the upper levels of its
     # page tables it gets #VE, which Linux takes for a matter of TDX.
     assert int(dom0(m, f"P view {written} {written}")) == 1
     dom0(m, "P switch 1")
-    assert m.good("pkill -USR1 views; sleep 0.2; tail -n 1 /tmp/views") == "a\n"
+    assert m.good("pkill -USR1 altp2m_pages; sleep 0.2; tail -n 1 /tmp/pages") == "a\n"
     dom0(m, f"P switch 0; P vmfunc {info}")
-    write = "pkill -USR2 views; sleep 0.2; tail -n 1 /tmp/views"
+    write = "pkill -USR2 altp2m_pages; sleep 0.2; tail -n 1 /tmp/pages"
     assert m.good(write) == "written\n"
     r = m.dom0("/tmp/tools/logdirty $(xl domid guest) on; sleep 1", timeout=60)
     if r.returncode == 0:
