@@ -18,6 +18,7 @@
 # make bench-criu  what a dump costs, by soft-dirty and by each tracker (hours; BENCH="--keys N,N ...")
 # make fuzz     a million hostile calls of the hypercall (hours; FUZZ="--calls N --seconds N")
 # make soak     ten million operations of a hard process, compared by the oracle (an hour or more; SOAK="--ops N --seconds N")
+# make soak-disk  a million operations on long chains of disk files, judged by a flat copy (hours; SOAK="--ops N --seconds N")
 # make lint     style and static checks; make format mends the style of the C files
 # make install  library, command, man pages, completion, udev rule, unit (prefix=/usr/local, DESTDIR)
 # make uninstall  what make install with the same arguments has put there
@@ -93,6 +94,10 @@ fuzz: guest
 
 soak: guest
 	@PYTHONPATH=tests:. PYTHONDONTWRITEBYTECODE=1 tests/hard/soaking.py $(SOAK)
+
+soak-disk: sqemu
+	@testbed/build sqemu plain
+	@PYTHONPATH=tests/disk PYTHONDONTWRITEBYTECODE=1 tests/disk/soaking.py $(SOAK)
 
 # The machines that the tests use; one that cannot boot is an error of its tests. First those with two
 # processors, which take longest to boot.
@@ -172,4 +177,4 @@ clean:
 	@! [ -d $(BUILD)/testbed ] || testbed/vm down --all
 	rm -rf $(BUILD)
 
-.PHONY: all host testbed guest sqemu demo bench cost bench-gc bench-disk check-gc fuzz soak check check-long check-kvm check-criu check-patches bench-criu lint format install down clean uninstall dist deb check-packages pictures site deb-criu deb-libgc
+.PHONY: all host testbed guest sqemu demo bench cost bench-gc bench-disk check-gc fuzz soak check check-long check-kvm check-criu check-patches bench-criu lint format install down clean uninstall dist deb check-packages pictures site deb-criu deb-libgc soak-disk
