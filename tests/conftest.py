@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import tempfile
 from pathlib import Path
-from typing import AbstractSet, Any, Callable, Iterator
+from typing import AbstractSet, Any, Callable, Iterable, Iterator
 
 import pytest
 import verdict
@@ -14,11 +16,13 @@ from testbed import client
 TOP = Path(__file__).resolve().parent.parent
 VM = client.VM
 
-# The machine whose guest is tested: make check-kvm has another one.
+# The machine whose guest is tested: make check-kvm has another one; "here" is this one itself
+# (tests/here).
 MACHINE = os.environ.get("OOH_MACHINE", "default")
 
 # backends of libooh that read a log of the CPU's, and those of the kernel alone
-LOGS = ["epml", "spml"] if MACHINE != "kvm" else ["spml"]
+LOGS = {"kvm": ["spml"],
+        "here": os.environ.get("OOH_LOGS", "").split()}.get(MACHINE, ["epml", "spml"])
 SOFTWARE = ["pagemap-scan", "uffd-wp", "soft-dirty"]
 
 # for what takes too long for make check, which has a shorter test of the same claim
@@ -51,16 +55,41 @@ class Machine(client.Machine):
         return int(self.good("cat /tmp/frame"))
 
 
+class Here(Machine):
+    """This machine: commands run as they do in the guest, in an empty folder."""
+
+    def run(self, verb: str, *argv: str | Path, timeout: float = 300,
+            into: Iterable[str | Path] = (), flags: Iterable[str] = (), text: bool = True,
+            **kw: Any) -> subprocess.CompletedProcess[Any]:
+        if verb != "exec" or flags:
+            pytest.skip("needs what is below the guest")
+        kw.setdefault("stdin", subprocess.DEVNULL)
+        with tempfile.TemporaryDirectory() as folder:
+            for path in into:
+                subprocess.run(["cp", "-a", path, folder], check=True)
+            return subprocess.run(["timeout", "-k", "5", str(timeout), *argv], cwd=folder,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=text,
+                                  timeout=timeout + 60, **kw)
+
+    def up(self) -> None:
+        pass
+
+    def down(self) -> None:
+        pass
+
+
 class Machines:
     """name -> a machine that is up. Those that ran before the tests are left running."""
 
     def __init__(self) -> None:
-        self.before = client.running()
+        self.before = client.running() if MACHINE != "here" else set()
         self.used: dict[str, Machine] = {}
 
     def __call__(self, name: str) -> Machine:
         if name not in self.used:
-            self.used[name] = Machine(name)
+            if (name == "here") != (MACHINE == "here"):
+                pytest.skip(f"needs the emulated machine {name}")
+            self.used[name] = (Here if name == "here" else Machine)(name)
             self.used[name].up()
         return self.used[name]
 
@@ -96,10 +125,36 @@ def names_in(item: pytest.Item) -> set[str]:
     return {word for value in values if isinstance(value, str) for word in value.split()}
 
 
+# programs and tests that are for a machine of which nobody minds the clock, the swap or the memory
+# that is left
+NOT_HERE = {"clock_set", "test_program_with_a_disk", "test_tracepoints"}
+
+
+def not_here(items: list[pytest.Item]) -> None:
+    """Each test that this machine cannot have, or should not, is skipped with the reason."""
+    lacking = set(os.environ["OOH_WITHOUT_TRACKERS"].split())
+    for item in items:
+        words = names_in(item)
+        if words & lacking:
+            names = ", ".join(sorted(words & lacking))
+            item.add_marker(pytest.mark.skip(reason=f"{names} is not usable here"))
+        elif not LOGS and not words & set(SOFTWARE):
+            item.add_marker(pytest.mark.skip(reason="needs the module, and a log"))
+        elif any((TOP / f"tests/guest/{w}.c").exists() and
+                 not os.path.exists(f"/usr/lib/ooh/tests/{w}") for w in words):
+            item.add_marker(pytest.mark.skip(reason="its program does not build here"))
+        elif (words | {item.name.split("[")[0]}) & NOT_HERE:
+            reason = "changes more of a machine than its own processes"
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # a log that the machine does not have is no test of it
-    items[:] = [item for item in items if not ({"epml", "spml"} - set(LOGS)) & names_in(item)]
+    if MACHINE == "here":
+        not_here(items)
+    else:
+        items[:] = [item for item in items if not ({"epml", "spml"} - set(LOGS)) & names_in(item)]
     rank = {unit: n for n, unit in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(unit_of(item.path), len(rank)))
     for item in items:

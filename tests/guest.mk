@@ -28,6 +28,9 @@ GCTESTS := threads single checksums
 
 all: collector module nested burst watch fuzz hard $(BUILD)/dom0/neighbour.img library $(TESTS) $(BENCHES) $(EXAMPLES) $(TREE)/usr/lib/ooh/reload $(TREE)/usr/share/terminfo
 
+# What tests/here runs, without anything of another machine's
+here: library $(TESTS) $(EXAMPLES) $(TREE)/usr/lib/ooh/hard/hard $(TREE)/usr/lib/ooh/reload
+
 # A debug build: tests put faults into it.
 module:
 	$(MAKE) -s -C guest-kmod KDIR=$(KDIR) O=$(BUILD)/guest-kmod DEBUG=1
@@ -116,4 +119,4 @@ $(GCDIR)/liar/libooh.so.0: boehm-backend/programs/liar.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -D_GNU_SOURCE -Iinclude -Ilibooh/include -shared -fPIC -Wl,-soname,libooh.so.0 -o $@ $<
 
-.PHONY: all collector module nested burst watch fuzz hard library
+.PHONY: all here collector module nested burst watch fuzz hard library

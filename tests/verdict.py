@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -45,11 +46,18 @@ def serial_logs() -> dict[Path, int]:
     return {p: p.stat().st_size for p in logs if p.exists()}
 
 
+def own_log():
+    """This machine's, if it is the one that is tested."""
+    if os.environ.get("OOH_MACHINE") != "here":
+        return []
+    return subprocess.run(["dmesg"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout.splitlines()
+
+
 @pytest.fixture(autouse=True)
 def kernel_logs(request: pytest.FixtureRequest) -> Iterator[None]:
     """Each serial log, from where it stood before the test. A test that provokes
     a line on purpose says so: @pytest.mark.provokes("regular expression")."""
-    before = serial_logs()
+    before, own = serial_logs(), own_log()
     yield
     expected = [re.compile(m.args[0]) for m in request.node.iter_markers("provokes")]
     for path, _ in serial_logs().items():
@@ -61,6 +69,9 @@ def kernel_logs(request: pytest.FixtureRequest) -> Iterator[None]:
         found = [line for line in found if not any(e.search(line) for e in expected)]
         if found:
             raise RuntimeError(f"{path.parent.name}: in the serial log:\n" + "\n".join(found[:20]))
+    found = [l for l in bad_lines("\n".join(own_log()[len(own):])) if not any(e.search(l) for e in expected)]
+    if found:
+        raise RuntimeError("in this machine's kernel log:\n" + "\n".join(found[:20]))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,6 +3,8 @@
 
 import re
 
+from conftest import LOGS
+
 DIR = "/usr/lib/ooh/examples"
 # writes 2048 pages again and again
 GREEDY = "dd if=/dev/zero of=/dev/null bs=8M"
@@ -10,14 +12,14 @@ GREEDY = "dd if=/dev/zero of=/dev/null bs=8M"
 
 def test_other(vm):
     out = vm.good(f"{GREEDY} 2>/dev/null & p=$!; sleep 0.3; {DIR}/other $p 3; kill $p")
-    assert out.startswith("using epml\n")
+    assert out.startswith(f"using {LOGS[0]}\n")
     kib = [int(n) for n in re.findall(r"^(\d+) KiB in \d+ ranges$", out, re.M)]
     assert len(kib) == 3 and all(8192 <= k < 12000 for k in kib)
 
 
 def test_self(vm):
     out = vm.good(f"{DIR}/self")
-    assert out.startswith("using epml\n") and out.count("the copy is complete") == 10
+    assert out.startswith(f"using {LOGS[0]}\n") and out.count("the copy is complete") == 10
     first, *others = [int(n) for n in re.findall(r"(\d+) of 4096 KiB copied", out)]
     assert max(others) <= 20 * 4
     # the log may still hold records of these frames, made before they were ours
