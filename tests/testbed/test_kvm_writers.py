@@ -2,9 +2,8 @@
 """A guest of KVM: whoever writes to a process's memory is in its log, beside the guest's CPUs QEMU's devices and
 the host's own; and what the host does with the guest's memory meanwhile takes nothing out of it."""
 
-import json
-
 import pytest
+from guest.test_verify import verify
 
 TESTS = "/usr/lib/ooh/tests"
 MODULES = "/usr/lib/ooh/modules"
@@ -39,7 +38,7 @@ def devices(kvm):
     """The guest's drivers for them, and what they give: a disk, files, and two networks where the host sends."""
     kvm.good(f"cd {MODULES}; for m in virtio_blk failover net_failover virtio_net virtio_balloon netfs 9pnet 9pnet_virtio 9p; do "
              "grep -q \"^$m \" /proc/modules || insmod $m.ko; done; mkdir -p /mnt/share; "
-             "for i in 0 1; do ip addr add 10.0.$i.2/24 dev eth$i; ip link set eth$i up; done; head -c 4194304 /dev/urandom >/dev/vda")
+             "mount -t 9p -o trans=virtio,version=9p2000.L,cache=none share /mnt/share; for i in 0 1; do ip addr add 10.0.$i.2/24 dev eth$i; ip link set eth$i up; done; head -c 4194304 /dev/urandom >/dev/vda")
     r = kvm.host("for i in 0 1; do ip addr add 10.0.$i.1/24 dev tap$i; ip link set tap$i up; "
                  "setsid sh -c \"while :; do nc -l -p 500$i </dev/urandom; done\" </dev/null >/dev/null 2>&1 & done; "
                  "head -c 4194304 /dev/urandom >/run/share/file")
@@ -51,8 +50,7 @@ def devices(kvm):
 @pytest.mark.parametrize("source", ["/dev/vda", "/mnt/share/file", "10.0.0.1:5000", "10.0.1.1:5001"],
                          ids=["disk", "9p", "vhost", "network"])
 def test_what_a_device_writes(devices, source):
-    mount = "mount -t 9p -o trans=virtio,version=9p2000.L,cache=none share /mnt/share"
-    r = devices.sh(f"{mount} && OOH_TESTED=spml {TESTS}/read_by_device {source}; s=$?; umount /mnt/share; exit $s")
+    r = devices.exec("env", "OOH_TESTED=spml", f"{TESTS}/read_by_device", source)
     print(r.stdout, r.stderr)
     assert r.returncode == 0, r.stdout + r.stderr
 
@@ -61,11 +59,11 @@ def test_what_a_device_writes(devices, source):
 def test_what_the_host_does_meanwhile(devices, act):
     """Nothing is missed; and it has taken place."""
     before, again, count = ACTS[act]
-    script = (f"rm -f /run/turns; {before}\n(while :; do {again or ':'}\nsleep 0.2; done) & p=$!; cat >/dev/null; kill $p; wait; {count}")
+    script = (f"rm -f /run/turns /run/over; {before}\n(until [ -e /run/over ]; do {again or ':'}\nsleep 0.2; done) & "
+              f"cat >/dev/null; touch /run/over; wait; {count}")
     with devices.dom0_meanwhile(script, verb="host") as done:
         for way in ("store", "map"):
-            out = devices.good(f"ooh verify --json -b spml -n 6 -i 50 -- {TESTS}/changers {way} >doc; s=$?; [ $s -le 1 ] && cat doc")
-            doc = json.loads(out)
+            doc = verify(devices, "-b", "spml", "-n", "6", "-i", "50", "--", f"{TESTS}/changers", way)
             assert doc["total"]["missed"] == 0 < doc["total"]["changed"], way
             assert not any(r["all_dirty"] for r in doc["rounds"]), way
     assert int(done[0].split()[-1]) > 0, done
