@@ -9,6 +9,7 @@
 #include <linux/mutex.h>
 #include <linux/pci.h>
 #include <linux/slab.h>
+#include <linux/uaccess.h>
 #include <qemu/ooh-pml.h>
 
 #include "compat/compat.h"
@@ -220,8 +221,27 @@ static int range_op(u32 cmd, unsigned int nr, struct ooh_spml_place *place)
 	return ret;
 }
 
+/*
+ * What KVM does not map yet (nobody touched it since it last took its mapping away) it maps at the
+ * first access, writable and dirty, even if that reads. That is not to be after it was armed.
+ */
+static void touch_frames(unsigned int nr)
+{
+	unsigned int i;
+	char byte;
+	u64 gfn;
+
+	for (i = 0; i < nr; i++) {
+		for (gfn = ranges[i].gfn; gfn < ranges[i].gfn + ranges[i].nr; gfn++)
+			/* some have no mapping: memfd_secret(2), those that are broken */
+			(void)copy_from_kernel_nofault(&byte, __va(PFN_PHYS(gfn)), 1);
+		cond_resched();
+	}
+}
+
 static int qemu_arm(unsigned int nr, struct ooh_spml_place *place)
 {
+	touch_frames(nr);
 	return range_op(OOH_PML_ARM, nr, place);
 }
 
@@ -255,17 +275,11 @@ static int qemu_collect(struct ooh_spml_round *round)
 /* The device sends no event: it has to be asked. */
 static u64 qemu_waiting(void)
 {
-	int ret;
-
 	if (time_is_after_jiffies(READ_ONCE(next_look)) || !mutex_trylock(&look_lock))
 		return READ_ONCE(known_waiting);
 	look->cmd = OOH_PML_COLLECT;
 	look->u.collect = (struct ooh_pml_collect){ .flags = OOH_PML_COLLECT_PEEK };
-	ret = ring(look);
-	if (!ret)
-		WRITE_ONCE(known_waiting, look->u.collect.logged);
-	else
-		WRITE_ONCE(known_waiting, U64_MAX);
+	WRITE_ONCE(known_waiting, ring(look) ? U64_MAX : look->u.collect.logged);
 	WRITE_ONCE(next_look, jiffies + LOOK);
 	mutex_unlock(&look_lock);
 	return READ_ONCE(known_waiting);

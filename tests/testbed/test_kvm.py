@@ -8,7 +8,7 @@ import time
 
 import pytest
 from conftest import SOFTWARE, VM
-from guest.test_verify import fault_is_found, few_extra, nothing_missed
+from guest.test_verify import fault_is_found, few_extra, nothing_missed, verify
 from hard import soaking
 
 from testbed.test_hard import sound
@@ -118,6 +118,17 @@ def test_verify_by_the_log(kvm, way):
 def test_a_planted_fault_is_found(kvm, fault):
     kvm.good(f"/usr/lib/ooh/reload inject={fault}")
     fault_is_found(kvm, "spml")
+
+
+def test_the_next_tracker_reports_no_more(kvm):
+    """When the last tracker ends, KVM takes away what it mapped by small pages. What it maps anew is written for it:
+    all that the oracle reads, if the module had not touched it before."""
+    kvm.good("/usr/lib/ooh/reload; redis-server --port 6379 --save '' --daemonize yes; sleep 1; "
+             "redis-benchmark -t set -n 6000 -r 3000 -d 1024 -P 64 -c 4 -q")
+    for _ in range(3):
+        r, *_ = verify(kvm, "-b", "spml", "-n", "2", "-i", "50", "-p", kvm.good("pidof redis-server").strip())["rounds"]
+        assert r["mapped"] > 2000 and r["reported"] < r["mapped"] / 4, r
+    kvm.good("pkill -x redis-server")
 
 
 def test_a_hard_process(kvm):
