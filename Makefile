@@ -99,12 +99,13 @@ soak-disk: sqemu
 	@testbed/build sqemu plain
 	@PYTHONPATH=tests/disk PYTHONDONTWRITEBYTECODE=1 tests/disk/soaking.py $(SOAK)
 
-# The machines that the tests use; one that cannot boot is an error of its tests. First those with two
-# processors, which take longest to boot.
+# The machines that the tests use, and the roots; one that cannot boot, or be made, is an error of its
+# tests. First those with two processors, which take longest to boot.
 MACHINES = debug 4vcpu default nospml novpid plainxen pmlbits 2vcpu oldkernel newkernel migrate kvm
 
 check: packages-host host guest sqemu packages-check
 	@$(if $(TESTS),,testbed/vm prepare $(MACHINES) ||) true
+	@$(if $(TESTS),,testbed/build packaging trixie ||) true
 	@tests/run $(TESTS)
 
 check-long: packages-host host guest sqemu packages-check

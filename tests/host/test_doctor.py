@@ -35,9 +35,10 @@ def command(tmp_path):
 
 def with_device(command, mode, user=()):
     """ooh doctor where /dev/ooh is a file of root's; nobody else sees that one."""
-    script = 'mount -t tmpfs -o mode=755 none /dev && : >/dev/ooh && chmod "$1" /dev/ooh && shift && exec "$@"'
-    r = subprocess.run(["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", mode, *user, command,
-                        "doctor", "--json"], capture_output=True, text=True, timeout=60)
+    script = """mount -t tmpfs -o mode=755 none /dev && : >/dev/ooh && chmod "$1" /dev/ooh && shift &&
+        exec "$@" """
+    r = subprocess.run(["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", mode,
+                        *user, command, "doctor", "--json"], capture_output=True, text=True, timeout=60)
     assert r.stdout, r.stderr
     return json.loads(r.stdout)
 
@@ -51,7 +52,8 @@ def test_the_first_thing_in_the_way(tmp_path):
 def test_the_answer_comes_first():
     r, b = ooh("doctor"), best()
     if b:
-        assert r.returncode == 0 and r.stdout.startswith(f"ooh works here by {b['name']}: {b['reason']}.\n")
+        assert r.returncode == 0
+        assert r.stdout.startswith(f"ooh works here by {b['name']}: {b['reason']}.\n")
     else:
         assert r.returncode == 3 and r.stdout.startswith("ooh does not work here: ")
     assert r.stderr == ""
@@ -71,8 +73,8 @@ def test_of_one_backend(name):
     usable = backends()[name]["usable"]
     d = document("-b", name, status=0 if usable else 3)
     assert d["works"] == usable and d["backend"] == (name if usable else None)
-    text = ooh("doctor", "-b", name).stdout
-    assert text.startswith(f"ooh works here by {name}: " if usable else f"{name} does not work here: ")
+    begins = f"ooh works here by {name}: " if usable else f"{name} does not work here: "
+    assert ooh("doctor", "-b", name).stdout.startswith(begins)
 
 
 def test_of_no_backend():
@@ -80,10 +82,12 @@ def test_of_no_backend():
     assert r.returncode == 2 and "magic" in r.stderr and r.stdout == ""
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or os.path.exists("/dev/ooh"), reason="needs root, and no /dev/ooh")
+@pytest.mark.skipif(os.geteuid() != 0 or os.path.exists("/dev/ooh"),
+                    reason="needs root, and no /dev/ooh")
 class TestDevice:
     def test_absent(self):
-        assert document(status=0 if best() else 3)["log"]["obstacle"] not in ("permission", "version")
+        d = document(status=0 if best() else 3)
+        assert d["log"]["obstacle"] not in ("permission", "version")
 
     def test_of_another_user(self, command):
         assert with_device(command, "600", UNPRIVILEGED)["log"]["obstacle"] == "permission"
@@ -96,6 +100,7 @@ class TestDevice:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
 def test_a_user_learns_whom_they_can_track(command):
-    r = subprocess.run([*UNPRIVILEGED, command, "doctor", "--json"], capture_output=True, text=True, timeout=60)
+    r = subprocess.run([*UNPRIVILEGED, command, "doctor", "--json"], capture_output=True, text=True,
+                       timeout=60)
     assert json.loads(r.stdout)["others"].startswith("As this user: "), r.stderr
     assert json.loads(ooh("doctor", "--json").stdout)["others"] is None
