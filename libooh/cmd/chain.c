@@ -19,6 +19,7 @@
 #include <unistd.h>
 #include "chain.h"
 #include "images.h"
+#include "packed.h"
 
 #define MARK	"complete"
 #define NEW	"complete.new"
@@ -285,6 +286,7 @@ static void look_at_files(int dir, struct checkpoint *c)
 		if (!chain_made(e->d_name) || fstatat(at, e->d_name, &st, AT_SYMLINK_NOFOLLOW))
 			continue;
 		c->bytes += 512.0 * st.st_blocks;
+		c->packed |= packed_name(e->d_name);
 		if (!strcmp(e->d_name, MARK))
 			c->time = st.st_mtime;
 	}
@@ -447,7 +449,7 @@ bool chain_made(const char *name)
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (!strcmp(name, names[i]))
 			return true;
-	return n > 4 && !strcmp(name + n - 4, ".img");
+	return (n > 4 && !strcmp(name + n - 4, ".img")) || packed_name(name);
 }
 
 /* Takes what criu made out of a folder of ours. The mark of completeness goes first. */

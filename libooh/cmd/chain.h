@@ -22,6 +22,7 @@ struct checkpoint {
 	int length;	       /* of the chain; 0: something that it builds on is not there */
 	time_t time;
 	double bytes;
+	bool packed; /* compressed images are in it */
 };
 
 int chain_open(const char *path, enum use use);

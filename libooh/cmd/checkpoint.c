@@ -17,6 +17,7 @@
 #include "cmd.h"
 #include "criu.h"
 #include "images.h"
+#include "packed.h"
 
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
@@ -309,6 +310,29 @@ static void say_end(const struct job *j)
 		say("process %d %s; the last complete checkpoint is %ld", j->pid, what, last);
 }
 
+/* A chain that has ended, and stays (--keep): nobody builds on it any more. */
+static void compress_others(const struct job *j, long current)
+{
+	struct checkpoint *v;
+	char why[512];
+	size_t i, n;
+	int at;
+
+	if (chain_list(j->dir, &v, &n))
+		n = 0;
+	for (i = 0; i < n; i++) {
+		if (v[i].n >= current || !v[i].length || strcmp(v[i].owner, j->owner))
+			continue;
+		at = chain_folder(j->dir, v[i].n);
+		if (at < 0)
+			continue;
+		if (pack_folder(at, j->packer, why, sizeof(why)))
+			say("checkpoint %ld: %s", v[i].n, why);
+		close(at);
+	}
+	free(v);
+}
+
 static int keep_going(struct job *j)
 {
 	long last = NO_CHECKPOINT, done = 0, n;
@@ -332,6 +356,8 @@ static int keep_going(struct job *j)
 			failures = 0;
 			/* of those before, only when another one is there */
 			chain_tidy(j->dir, j->owner, j->keep, j->failed);
+			if (j->packer && chain_length(j->dir, n) == 1)
+				compress_others(j, n);
 			last = n;
 			length = first ? 1 : length + 1;
 		}
@@ -395,7 +421,7 @@ static int checkpoint(struct job *j)
 
 /* ---- arguments */
 
-enum { OPT_LAST = 1000, OPT_BEFORE, OPT_AFTER };
+enum { OPT_LAST = 1000, OPT_BEFORE, OPT_AFTER, OPT_COMPRESS };
 
 static const struct argp_option checkpoint_options[] = {
 	{ "every", 'e', "SECONDS", 0, "between two checkpoints (60)", 0 },
@@ -404,6 +430,8 @@ static const struct argp_option checkpoint_options[] = {
 	  0 },
 	{ "keep", 'k', "N", 0, "the last N stay, with what they build on (1)", 0 },
 	{ "last", OPT_LAST, NULL, 0, "one more at SIGINT, SIGTERM or SIGHUP, before it ends", 0 },
+	{ "compress", OPT_COMPRESS, "PROGRAM", OPTION_ARG_OPTIONAL,
+	  "older chains that stay: by zstd, gzip, xz or lz4", 0 },
 	{ "before", OPT_BEFORE, "COMMAND", 0, "for sh, before each; if it fails none is made", 0 },
 	{ "after", OPT_AFTER, "COMMAND", 0, "for sh, after each, complete or not", 0 },
 	{ "json", 'j', NULL, 0, "a line of JSON for each", 0 },
@@ -463,6 +491,13 @@ static error_t parse_checkpoint(int key, char *arg, struct argp_state *state)
 	case 'b':
 		check_backend(state, arg);
 		j->backend = arg;
+		return 0;
+	case OPT_COMPRESS:
+		j->packer = packer_choose(arg);
+		if (!j->packer)
+			argp_error(state,
+				   "--compress: there is zstd, gzip, xz and lz4, and no \"%s\"",
+				   arg ?: "program of these here");
 		return 0;
 	case OPT_BEFORE:
 		j->before = arg;

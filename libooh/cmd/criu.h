@@ -39,6 +39,7 @@ struct job {
 	int dir, pidfd;
 	char doing[40];		    /* for progress */
 	const char *before, *after; /* hooks */
+	const char *packer;
 	bool json;
 	bool last;    /* one more when a signal ends it */
 	bool tracked; /* somebody can tell what was written */

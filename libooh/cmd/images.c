@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include "crimage.h"
 #include "images.h"
+#include "packed.h"
 
 #define MARKS "ooh-marks"
 #define END   "end\n"
@@ -40,16 +41,14 @@ static void make_table(void)
 	}
 }
 
-static int sum_file(int at, const char *name, uint32_t *sum, unsigned long long *bytes)
+/* Of what can be read from it. 0 or -EIO. */
+int images_sum_fd(int fd, uint32_t *sum, unsigned long long *bytes)
 {
-	int fd = openat(at, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	static unsigned char buf[1 << 16];
 	uint32_t crc = 0;
 	ssize_t n, i;
 	uint64_t left;
 
-	if (fd < 0)
-		return -errno;
 	if (!table[1])
 		make_table();
 	*bytes = 0;
@@ -58,13 +57,34 @@ static int sum_file(int at, const char *name, uint32_t *sum, unsigned long long 
 			crc = crc << 8 ^ table[crc >> 24 ^ buf[i]];
 		*bytes += n;
 	}
-	close(fd);
 	if (n < 0)
 		return -EIO;
 	for (left = *bytes; left; left >>= 8)
 		crc = crc << 8 ^ table[crc >> 24 ^ (left & 0xff)];
 	*sum = ~crc;
 	return 0;
+}
+
+int images_sum_file(int at, const char *name, uint32_t *sum, unsigned long long *bytes)
+{
+	int fd = openat(at, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), rc;
+
+	if (fd < 0)
+		return -errno;
+	rc = images_sum_fd(fd, sum, bytes);
+	close(fd);
+	return rc;
+}
+
+static int sum_packed(int at, const char *name, uint32_t *sum, unsigned long long *bytes)
+{
+	pid_t child;
+	int fd = packed_open(at, name, &child), rc;
+
+	if (fd < 0)
+		return fd;
+	rc = images_sum_fd(fd, sum, bytes);
+	return packed_close(fd, child) ? -EIO : rc;
 }
 
 static bool is_image(const char *name)
@@ -90,7 +110,7 @@ int images_sum(int at)
 	while (!rc && (e = readdir(d))) {
 		if (!is_image(e->d_name))
 			continue;
-		rc = sum_file(at, e->d_name, &sum, &bytes);
+		rc = images_sum_file(at, e->d_name, &sum, &bytes);
 		if (!rc)
 			fprintf(f, "%u %llu %s\n", sum, bytes, e->d_name);
 	}
@@ -116,12 +136,18 @@ static int check_file(int at, const char *name, unsigned long long bytes, bool c
 	uint32_t is;
 	int rc = 0;
 
-	if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
-		rc = snprintf(why, size, "%s is missing", name);
+	if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW)) {
+		if (!packed_there(at, name))
+			rc = snprintf(why, size, "%s is missing", name);
+		else if (content &&
+			 (sum_packed(at, name, &is, &have) || is != sum || have != bytes))
+			rc = snprintf(why, size, "%s, which is compressed, is damaged", name);
+	} else if (!S_ISREG(st.st_mode))
+		rc = snprintf(why, size, "%s is no file", name);
 	else if ((unsigned long long)st.st_size != bytes)
 		rc = snprintf(why, size, "%s has %llu bytes instead of %llu", name,
 			      (unsigned long long)st.st_size, bytes);
-	else if (content && sum_file(at, name, &is, &have))
+	else if (content && images_sum_file(at, name, &is, &have))
 		rc = snprintf(why, size, "%s cannot be read", name);
 	else if (content && is != sum)
 		rc = snprintf(why, size, "%s is damaged: its checksum differs", name);

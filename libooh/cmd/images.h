@@ -5,10 +5,13 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define CHECKSUMS "checksums"
 
 int images_sum(int at);
+int images_sum_fd(int fd, uint32_t *sum, unsigned long long *bytes);
+int images_sum_file(int at, const char *name, uint32_t *sum, unsigned long long *bytes);
 int images_check(int at, char *why, size_t size);
 bool images_all_dirty(int at, char *why, size_t size);
 

@@ -15,13 +15,15 @@
 #include "criu.h"
 #include "images.h"
 #include "merge.h"
+#include "packed.h"
 
 struct manage {
 	const struct verb *verb;
 	const char *path;
 	long number; /* NO_CHECKPOINT: the newest, or all */
 	long keep;
-	bool json, dry_run;
+	bool json, dry_run, undo;
+	const char *packer;
 	int dir;
 	struct checkpoint *v;
 	size_t n;
@@ -60,7 +62,7 @@ static const char *state_of(const struct manage *m, const struct checkpoint *c, 
 	if (!c->marked)
 		return "not complete";
 	if (c->length)
-		return "complete";
+		return c->packed ? "complete, compressed" : "complete";
 	while (p && p->marked && p->parent != NO_CHECKPOINT)
 		c = p, p = by_n(m, p->parent);
 	snprintf(buf, size, "useless: %ld is %s", p ? p->n : c->parent,
@@ -82,11 +84,12 @@ static json_t *json_of(const struct manage *m, const struct checkpoint *c)
 	struct tm tm;
 
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&c->time, &tm));
-	return json_pack("{s:I, s:s, s:I, s:o, s:o, s:b, s:s}", "number", (json_int_t)c->n, "time",
-			 when, "bytes", (json_int_t)c->bytes, "parent",
+	return json_pack("{s:I, s:s, s:I, s:o, s:o, s:b, s:b, s:s}", "number", (json_int_t)c->n,
+			 "time", when, "bytes", (json_int_t)c->bytes, "parent",
 			 c->marked && c->parent ? json_integer(c->parent) : json_null(), "pid",
 			 c->owner[0] ? json_integer(pid_of(c)) : json_null(), "complete",
-			 c->length > 0, "state", state_of(m, c, state, sizeof(state)));
+			 c->length > 0, "compressed", c->packed, "state",
+			 state_of(m, c, state, sizeof(state)));
 }
 
 static int list(struct manage *m)
@@ -442,7 +445,52 @@ static int merge_one(struct manage *m)
 	return ST_OK;
 }
 
+/* ---- compress */
+
+static int compress_one(struct manage *m, const struct checkpoint *c, bool *failed)
+{
+	int at = chain_folder(m->dir, c->n), rc;
+	char why[512];
+
+	progress("checkpoint %ld", c->n);
+	if (m->undo)
+		rc = unpack_folder(at, at, why, sizeof(why));
+	else if (!chain_check_one(m->dir, c->n, why, sizeof(why)))
+		rc = -EBADMSG;
+	else
+		rc = pack_folder(at, m->packer, why, sizeof(why));
+	close(at);
+	if (rc) {
+		say("checkpoint %ld: %s", c->n, why);
+		*failed = true;
+	}
+	return rc;
+}
+
+static int compress(struct manage *m)
+{
+	struct checkpoint *after;
+	double was = 0, is = 0;
+	bool failed = false;
+	size_t i, n;
+
+	for (i = 0; i < m->n; i++) {
+		was += m->v[i].bytes;
+		if (m->v[i].owner[0] && m->v[i].marked)
+			compress_one(m, &m->v[i], &failed);
+	}
+	progress_end();
+	if (!chain_list(m->dir, &after, &n))
+		for (i = 0; i < n; i++)
+			is += after[i].bytes;
+	free(after);
+	printf("%.1f MB, and were %.1f MB\n", is / 1e6, was / 1e6);
+	return failed ? ST_CANNOT : ST_OK;
+}
+
 /* ---- arguments */
+
+#define OPT_UNDO 256
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -459,6 +507,15 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 'n':
 		m->dry_run = true;
 		return 0;
+	case 'w':
+		m->packer = packer_choose(arg);
+		if (!m->packer)
+			argp_error(state, "-w: there is zstd, gzip, xz and lz4, and no \"%s\"",
+				   arg);
+		return 0;
+	case OPT_UNDO:
+		m->undo = true;
+		return 0;
 	case 'k':
 		m->keep = strtol(arg, &end, 10);
 		if (end == arg || *end || m->keep < 1 || m->keep > 1000000)
@@ -470,7 +527,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 			return 0;
 		}
 		m->number = strtol(arg, &end, 10);
-		if (m->verb->use == CHANGE && m->verb->run == prune)
+		if (m->verb->run == prune || m->verb->run == compress)
 			return ARGP_ERR_UNKNOWN;
 		if (end == arg || *end || m->number < 1 || state->arg_num > 1)
 			argp_error(state, "\"%s\" is no number of a checkpoint", arg);
@@ -478,6 +535,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case ARGP_KEY_END:
 		if (!m->path)
 			argp_error(state, "in which folder are the checkpoints?");
+		m->packer = m->packer ?: packer_choose(NULL);
+		if (!m->packer && m->verb->run == compress)
+			argp_failure(state, ST_CANNOT, 0, "there is neither zstd nor gzip");
 		if (m->verb->run == prune && !m->keep)
 			argp_error(state, "how many are to be kept? Give -k N");
 		return 0;
@@ -494,6 +554,13 @@ static const struct argp_option json_options[] = {
 static const struct argp_option prune_options[] = {
 	{ "keep", 'k', "N", 0, "of each process so many that are whole", 0 },
 	{ "dry-run", 'n', NULL, 0, "remove nothing, and say what would be", 0 },
+	HELP_OPTION,
+	{ 0 },
+};
+
+static const struct argp_option compress_options[] = {
+	{ "with", 'w', "PROGRAM", 0, "zstd, gzip, xz or lz4; default: the first there is", 0 },
+	{ "undo", OPT_UNDO, NULL, 0, "plain files again", 0 },
 	HELP_OPTION,
 	{ 0 },
 };
@@ -541,10 +608,21 @@ static const struct argp merge_argp = {
 	       "Removes none.",
 };
 
+static const struct argp compress_argp = {
+	.options = compress_options,
+	.parser = parse,
+	.args_doc = "DIR",
+	.doc = "Compresses the images of memory of all complete checkpoints. A restore needs room for "
+	       "what they were, in TMPDIR or /var/tmp.",
+};
+
 static const struct verb verbs[] = {
-	{ "list", &list_argp, READ, list },	     { "inspect", &inspect_argp, READ, inspect },
-	{ "verify", &verify_argp, READ, verify },    { "prune", &prune_argp, CHANGE, prune },
+	{ "list", &list_argp, READ, list },
+	{ "inspect", &inspect_argp, READ, inspect },
+	{ "verify", &verify_argp, READ, verify },
+	{ "prune", &prune_argp, CHANGE, prune },
 	{ "merge", &merge_argp, CHANGE, merge_one },
+	{ "compress", &compress_argp, CHANGE, compress },
 };
 
 /* The exit status, or -1: the word is none of ours. */

@@ -19,6 +19,7 @@
 #include "crimage.h"
 #include "images.h"
 #include "merge.h"
+#include "packed.h"
 
 #define PAGE  4096
 #define BATCH 256 /* pages */
@@ -29,6 +30,7 @@ struct level {
 	int pages; /* descriptor */
 	long n;
 	bool read;
+	bool packed; /* its checksum tells of its size */
 };
 
 struct merge {
@@ -72,7 +74,12 @@ static int open_level(struct merge *m, struct level *l)
 	snprintf(pages, sizeof(pages), "pages-%u.img", l->map.pages_id);
 	l->pages = openat(at, pages, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	rc = l->pages < 0 ? -errno : 0;
+	l->packed = rc && packed_there(at, pages);
 	close(at);
+	if (l->packed && m->out < 0)
+		return 0;
+	if (l->packed)
+		return cannot(m, rc, "%s is compressed (ooh checkpoint compress --undo)", folder);
 	return rc ? cannot(m, rc, "%s/%s: %s", folder, pages, strerror(-rc)) : 0;
 }
 
@@ -84,6 +91,8 @@ static int put_pages(struct merge *m, const struct level *l, uint64_t offset, ui
 	struct stat st;
 
 	if (m->pages < 0) {
+		if (l->packed)
+			return 0;
 		if (fstat(l->pages, &st) || (uint64_t)st.st_size < offset + left)
 			return cannot(m, -EBADMSG, "pages of checkpoint %ld: there are too few",
 				      l->n);

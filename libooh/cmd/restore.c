@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* ooh restore: brings a process back, from images that are checked first. */
 #include <argp.h>
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -9,10 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "cmd.h"
 #include "criu.h"
+#include "packed.h"
 
 /* What a criu that was ended left half way is ours by then. */
 static void end_children(void)
@@ -57,6 +61,120 @@ static long choose(const struct job *j)
 	return NO_CHECKPOINT;
 }
 
+static void remove_folder(int at, const char *name)
+{
+	int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+
+	while (d && (e = readdir(d)))
+		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+			unlinkat(fd, e->d_name, 0);
+	if (d)
+		closedir(d);
+	unlinkat(at, name, AT_REMOVEDIR);
+}
+
+/* In view, checkpoint n as criu wants it: what is compressed is plain, all else is a link. */
+static int show_one(const struct job *j, int view, long n)
+{
+	char name[NAME_LEN], folder[PATH_MAX], path[2 * PATH_MAX], why[512] = "";
+	int at = chain_folder(j->dir, n), out, rc = 0;
+	struct dirent *e;
+	DIR *d;
+
+	chain_name(name, n);
+	if (!realpath(j->path, folder) || mkdirat(view, name, 0700) || at < 0)
+		return -errno;
+	out = openat(view, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	d = fdopendir(at);
+	while (d && !rc && (e = readdir(d))) {
+		if (e->d_name[0] == '.' || packed_name(e->d_name))
+			continue;
+		snprintf(path, sizeof(path), "%s/%s/%s", folder, name, e->d_name);
+		if (!strcmp(e->d_name, "parent")) {
+			ssize_t len = readlinkat(at, "parent", path, sizeof(path) - 1);
+
+			path[len > 0 ? len : 0] = '\0';
+		}
+		if (symlinkat(path, out, e->d_name))
+			rc = -errno;
+	}
+	progress("checkpoint %ld is compressed", n);
+	if (!rc)
+		rc = unpack_folder(at, out, why, sizeof(why));
+	if (d)
+		closedir(d);
+	close(out);
+	if (*why)
+		say("%s", why);
+	return rc;
+}
+
+static bool any_packed(const struct job *j, long n)
+{
+	bool any = false;
+	int at;
+
+	for (; !any && n != NO_CHECKPOINT; n = chain_parent(j->dir, n)) {
+		at = chain_folder(j->dir, n);
+		any = at >= 0 && packed_any(at);
+		if (at >= 0)
+			close(at);
+	}
+	return any;
+}
+
+/* A folder with the plain chain of n; its descriptor, or -errno. */
+static int show_chain(const struct job *j, long n, char *path, size_t size)
+{
+	int view, rc = 0;
+
+	snprintf(path, size, "%s/ooh-restore.XXXXXX", getenv("TMPDIR") ?: "/var/tmp");
+	if (!mkdtemp(path))
+		return -errno;
+	view = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (; view >= 0 && !rc && n != NO_CHECKPOINT; n = chain_parent(j->dir, n))
+		rc = show_one(j, view, n);
+	progress_end();
+	return view < 0 ? -errno : rc ? rc : view;
+}
+
+static void hide_chain(const struct job *j, long n, const char *path)
+{
+	int view = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	char name[NAME_LEN];
+
+	for (; view >= 0 && n != NO_CHECKPOINT; n = chain_parent(j->dir, n)) {
+		chain_name(name, n);
+		remove_folder(view, name);
+	}
+	if (view >= 0)
+		close(view);
+	rmdir(path);
+}
+
+/* criu's status, or -errno */
+static int restore_plain(struct job *j, long n, const char **argv)
+{
+	char name[NAME_LEN], path[PATH_MAX];
+	const int dir = j->dir;
+	int rc;
+
+	chain_name(name, n);
+	if (!any_packed(j, n))
+		return criu_run(j, name, argv);
+	rc = show_chain(j, n, path, sizeof(path));
+	if (rc >= 0) {
+		j->dir = rc;
+		rc = criu_run(j, name, argv);
+		close(j->dir);
+		j->dir = dir;
+	}
+	hide_chain(j, n, path);
+	return rc;
+}
+
 static int restore_in(struct job *j, const char *work)
 {
 	char name[NAME_LEN], pidfile[PATH_MAX], log[PATH_MAX], pid[16] = "?";
@@ -82,7 +200,7 @@ static int restore_in(struct job *j, const char *work)
 		argv[argc++] = "--tcp-close";
 	criu_add_options(j, argv, argc);
 	snprintf(j->doing, sizeof(j->doing), "restore of checkpoint %ld", n);
-	rc = criu_run(j, name, argv);
+	rc = restore_plain(j, n, argv);
 	if (rc == 127) {
 		unlink(log);
 		j->log = NULL;

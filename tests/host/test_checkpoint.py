@@ -2,6 +2,7 @@
 """What the CRIU plugin's holder keeps, and the chain of ooh checkpoint, with a criu that only pretends."""
 
 import contextlib
+import gzip
 import json
 import os
 import random
@@ -24,6 +25,7 @@ check) exit ${CHECK:-0} ;;
 restore)
 	pwd -P >"$WHERE"
 	echo "$@" >"$WHERE.arguments"
+	[ -z "$COPY" ] || cp -r .. "$COPY"
 	[ -z "$HANG" ] || { setsid sh -c 'echo $$ >"$HANG"; exec sleep 1000' & sleep 1000; }
 	[ -z "$SAYS" ] || { echo "$SAYS"; exit 1; }
 	while [ $# -gt 0 ]; do [ "$1" != --pidfile ] || echo 4711 >"$2"; shift; done
@@ -515,7 +517,9 @@ def read_pagemap(folder):
 def memory_of(folder):
     """What a restore would bring back: page -> content."""
     number, entries = read_pagemap(folder)
-    pages, at, out = (folder / f"pages-{number}.img").read_bytes(), 0, {}
+    file, at, out = folder / f"pages-{number}.img", 0, {}
+    packed = Path(f"{file}.gz")
+    pages = file.read_bytes() if file.exists() else gzip.decompress(packed.read_bytes())
     before = None
     for e in entries:
         first, count, flags = (e[1] - 0x7f0000000000) // PAGE, e[5], e[4]
@@ -706,12 +710,12 @@ def test_merge_leaves_what_it_cannot_do(chain):
     assert (d / "000008" / "notes").read_text() == "mine" and present(d) == list(range(1, 9))
 
 
-@pytest.mark.parametrize("args", [("merge",), ("prune", "-k", "2")])
+@pytest.mark.parametrize("args", [("merge",), ("prune", "-k", "2"), ("compress", "-w", "gzip")], ids=lambda a: a[0])
 def test_a_crash_in_the_middle_loses_nothing(chain, original, tmp_path, args):
     """At each of its steps: what is complete is what it was, and the next one does it all."""
     d, states = chain
     shim = compile_c(tmp_path / "dying.so", HERE / "dying.c", flags=["-shared", "-fPIC", "-ldl"])
-    for at in range(1, 1000, 1 if os.environ.get("OOH_LONG") else 3):
+    for at in range(1, 1000, 1 if os.environ.get("OOH_LONG") else 7):
         shutil.rmtree(d)
         shutil.copytree(original[0], d, symlinks=True)
         env = {**os.environ, "LD_PRELOAD": str(shim), "DIE_AT": str(at)}
@@ -730,6 +734,78 @@ def test_a_crash_in_the_middle_loses_nothing(chain, original, tmp_path, args):
         left = [n for n in present(d) if any((d / f"{n:06}").iterdir())]
         assert left == ([5, 6, 7, 8] if args[0] == "prune" else list(range(1, 9)))
     assert at > 20
+
+
+def test_compressed_ones_are_restored(chain, env, tmp_path):
+    d, states = chain
+    def size():
+        return sum(x["bytes"] for x in json.loads(manage("list", "--json", d).stdout))
+
+    before = size()
+    manage("compress", "-w", "gzip", d)
+    assert size() < before / 2 and not list(d.glob("*/pages-3.img"))
+    assert manage("list", d).stdout.count(" complete, compressed") == 8
+    manage("verify", d)
+    same(d, states)
+    for n in (8, 3):
+        env["COPY"] = str(tmp_path / f"seen{n}")
+        r = ooh("restore", d, n, env={**env, "TMPDIR": str(tmp_path)})
+        assert r.stdout == f"checkpoint {n}: process 4711\n", r.stderr
+        # what criu saw was plain, and nothing is left of it
+        assert memory_of(tmp_path / f"seen{n}" / f"{n:06}") == {p: Memory.content(c) for p, c in states[n].items()}
+        assert not list((tmp_path / f"seen{n}").glob("*/*.gz")) and not list(tmp_path.glob("ooh-restore*"))
+    assert "is compressed (ooh checkpoint compress --undo)" in manage("merge", d, status=3).stderr
+    manage("compress", "--undo", d)
+    assert not list(d.glob("*/*.gz"))
+    manage("verify", d)
+    same(d, states)
+    manage("prune", "-k", 1, d)
+    assert present(d) == [5, 6, 7, 8]
+
+
+def test_a_damaged_compressed_one_is_not_restored(chain, env):
+    d, _ = chain
+    manage("compress", "-w", "gzip", d)
+    data = bytearray((d / "000006" / "pages-3.img.gz").read_bytes())
+    data[len(data) // 2] ^= 1
+    (d / "000006" / "pages-3.img.gz").write_bytes(data)
+    assert "checkpoint 6: cannot be used: 000006/pages-3.img, which is compressed, is damaged" in manage("verify", d, status=1).stdout
+    assert ooh("restore", d, env=env).stdout == "checkpoint 5: process 4711\n"
+    (d / "000002" / "pages-3.img.gz").unlink()
+    assert "000002/pages-3.img is missing" in manage("verify", d, status=1).stdout
+
+
+@pytest.mark.parametrize("program, suffix", [("zstd", "zst"), ("gzip", "gz"), ("xz", "xz"), ("lz4", "lz4")])
+def test_programs_that_compress(chain, program, suffix):
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+    d, states = chain
+    manage("compress", "-w", program, d)
+    assert len(list(d.glob(f"*/pages-3.img.{suffix}"))) == 8
+    manage("verify", d)
+    manage("compress", "--undo", d)
+    same(d, states)
+
+
+def test_a_program_that_does_not_compress(chain, tmp_path):
+    """It ends well, and what it wrote does not bring back what there was: nothing is lost."""
+    d, states = chain
+    (tmp_path / "gzip").write_text("#!/bin/sh\n[ \"$2\" = -c ] && head -c 100\nexit 0\n")
+    (tmp_path / "gzip").chmod(0o755)
+    r = manage("compress", "-w", "gzip", d, status=3, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert "checkpoint 1: pages-3.img: gzip" in r.stderr
+    same(d, states)
+    assert not list(d.glob("*/*.gz*"))
+
+
+def test_old_chains_are_compressed(tmp_path, env):
+    """While others are made: those that nobody builds on any more."""
+    d = tmp_path / "c"
+    checkpoint(d, env, "-l", "2", "-k", "4", "--compress=gzip", rounds=5)
+    assert present(d) == [1, 2, 3, 4, 5]
+    assert sorted(p.parent.name for p in d.glob("*/pages-1.img.gz")) == ["000001", "000002", "000003", "000004"]
+    assert (d / "000005" / "pages-1.img").exists()
+    manage("verify", d)
 
 
 def test_a_folder_in_use(tmp_path, env):
