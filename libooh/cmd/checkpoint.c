@@ -391,8 +391,8 @@ static int checkpoint(struct job *j)
 		return criu_absent();
 	j->tracked = rc == 0;
 	if (!j->tracked)
-		say("nobody can tell what the process writes (criu check --feature "
-		    "mem_dirty_track): each checkpoint holds everything");
+		say("each checkpoint holds everything: criu has no tracker of memory here "
+		    "(criu check --feature mem_dirty_track), see ooh-criu(7)");
 	if (j->cmd) {
 		rc = start_command(j);
 		if (rc) {

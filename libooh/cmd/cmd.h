@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 #include <sys/types.h>
 #include <jansson.h>
 #include <ooh.h>
@@ -90,6 +91,7 @@ void put_json_line(json_t *root);
 json_t *json_address(uint64_t address);
 const char *clock_time(char buf[static 16]);
 json_t *json_time(void);
+json_t *json_time_of(time_t t);
 void printable(char *out, size_t size, const char *in);
 uint64_t count_pages(const struct ooh_range *r, ssize_t n);
 uint64_t ticks(void);

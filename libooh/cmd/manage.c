@@ -80,12 +80,10 @@ static const char *time_text(char buf[static 32], time_t t)
 
 static json_t *json_of(const struct manage *m, const struct checkpoint *c)
 {
-	char state[64], when[32];
-	struct tm tm;
+	char state[64];
 
-	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&c->time, &tm));
-	return json_pack("{s:I, s:s, s:I, s:o, s:o, s:b, s:b, s:s}", "number", (json_int_t)c->n,
-			 "time", when, "bytes", (json_int_t)c->bytes, "parent",
+	return json_pack("{s:I, s:o, s:I, s:o, s:o, s:b, s:b, s:s}", "number", (json_int_t)c->n,
+			 "time", json_time_of(c->time), "bytes", (json_int_t)c->bytes, "parent",
 			 c->marked && c->parent ? json_integer(c->parent) : json_null(), "pid",
 			 c->owner[0] ? json_integer(pid_of(c)) : json_null(), "complete",
 			 c->length > 0, "compressed", c->packed, "state",

@@ -169,6 +169,15 @@ uint64_t count_pages(const struct ooh_range *r, ssize_t n)
 	return pages;
 }
 
+json_t *json_time_of(time_t t)
+{
+	char buf[32];
+	struct tm tm;
+
+	strftime(buf, sizeof(buf), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &tm));
+	return json_string(buf);
+}
+
 uint64_t ticks(void)
 {
 	return __rdtsc();

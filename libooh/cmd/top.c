@@ -232,8 +232,8 @@ static json_t *json_proc(const struct proc *p)
 	json_t *last = json_null();
 
 	if (p->all_dirty)
-		last = json_pack("{s:I, s:I, s:s}", "round", (json_int_t)p->all_dirty_round, "time",
-				 (json_int_t)p->all_dirty_time, "reason", p->all_dirty_reason);
+		last = json_pack("{s:I, s:o, s:s}", "round", (json_int_t)p->all_dirty_round, "time",
+				 json_time_of(p->all_dirty_time), "reason", p->all_dirty_reason);
 	return json_pack(
 		"{s:i, s:s, s:s, s:b, s:s, s:I, s:I, s:I, s:I, s:f, s:I, s:b, s:I, s:o, s:o}",
 		"pid", p->t.pid, "command", p->command, "backend", ooh_backend_name(p->tracker),

@@ -14,12 +14,16 @@
 
 int main(int argc, char **argv)
 {
-	pid_t pid = argc > 1 ? atoi(argv[1]) : -1;
+	pid_t pid = argc > 1 ? atoi(argv[1]) : 0;
 	struct pollfd log = { .events = POLLIN };
 	char why[OOH_REASON_LEN];
 	struct ooh_tracker *t;
 	ssize_t n;
 
+	if (pid < 1) {
+		fprintf(stderr, "usage: loop PID [RECORDS]\n");
+		return 2;
+	}
 	if (ooh_open(pid, NULL, 0, &t, why, sizeof(why))) {
 		fprintf(stderr, "%s\n", why);
 		return 1;

@@ -141,6 +141,8 @@ def test_example_loop(examples):
     work.wait()
     out, _ = reaper.communicate(timeout=20)
     assert reaper.returncode == 0 and "by the clock" in out
+    r = run(examples / "loop")
+    assert r.returncode == 2 and r.stderr.startswith("usage: loop PID")
     assert out.count("because of the clock") >= 1
     assert out.strip().endswith(f"process {work.pid} ended")
 

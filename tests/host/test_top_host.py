@@ -83,6 +83,14 @@ def test_text_and_an_exec(tmp_path):
     assert re.search(r" sleep .* 12 pagemap-scan", out.stdout)
 
 
+def test_times_in_json_are_of_one_kind(tmp_path):
+    need(BACKEND)
+    out = ooh("top", "--json", "-b", BACKEND, "-n", 12, "-i", 150, "--", "sh", "-c", "sleep 1; exec sleep 9").stdout
+    docs = [json.loads(line) for line in out.splitlines()]
+    times = [d["time"] for d in docs] + [d["processes"][0]["last_all_dirty"]["time"] for d in docs if d["processes"][0]["last_all_dirty"]]
+    assert len(times) > 12 and all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z", t) for t in times), times
+
+
 def test_processes_that_end(bin_):
     p = [subprocess.Popen(["sleep", t]) for t in ("0.4", "0.8")]
     r = ooh("top", "--batch", "-b", BACKEND, "-n", 100, "-i", 100, "-p", f"{p[0].pid},{p[1].pid}")
