@@ -529,7 +529,12 @@ static const struct argp checkpoint_argp = {
 	.options = checkpoint_options,
 	.parser = parse_checkpoint,
 	.args_doc = "DIR -p PID\nDIR -- COMMAND [ARG...]",
-	.doc = "Keeps incremental checkpoints of a process, made by criu, in DIR.",
+	.doc = "Keeps incremental checkpoints of a process, made by criu, in DIR.\v"
+	       "What is in DIR, and how to have less there:\n"
+	       "  ooh checkpoint list|inspect|verify DIR\n"
+	       "  ooh checkpoint prune -k N DIR\n"
+	       "  ooh checkpoint merge|compress DIR\n"
+	       "\"ooh help checkpoint prune\" and so on explain each.",
 };
 
 int cmd_checkpoint(int argc, char **argv)

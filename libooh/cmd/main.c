@@ -322,7 +322,7 @@ static bool is_one_of(const char *word, const char *a, const char *b, const char
 
 int main(int argc, char **argv)
 {
-	char *help_argv[] = { argv[0], argc > 2 ? argv[2] : NULL, "--help", NULL };
+	char *help_argv[5] = { argv[0] };
 	const struct command *c;
 	char name[32];
 
@@ -341,8 +341,11 @@ int main(int argc, char **argv)
 		puts(argp_program_version);
 		return finish_output(ST_OK);
 	}
+	/* "help checkpoint prune", too */
 	if (!strcmp(argv[1], "help")) {
-		argc = 3;
+		argc = argc > 4 ? 4 : argc;
+		memcpy(help_argv + 1, argv + 2, (argc - 2) * sizeof(*argv));
+		help_argv[argc - 1] = "--help";
 		argv = help_argv;
 	}
 	c = find_command(argv[1]);

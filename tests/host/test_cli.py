@@ -82,6 +82,12 @@ def test_three_ways_to_ask_for_help():
         assert len(texts) == 1 and texts.pop().startswith(f"Usage: ooh {sub} ")
 
 
+def test_help_of_a_part_of_a_subcommand():
+    for word in re.search(r"ooh checkpoint ([\w|]+) DIR", ooh("help", "checkpoint").stdout)[1].split("|") + ["prune", "merge"]:
+        text = ooh("help", "checkpoint", word).stdout
+        assert text.startswith(f"Usage: ooh checkpoint {word} ") and text == ooh("checkpoint", word, "-h").stdout
+
+
 def test_no_help_for_what_is_not_there():
     r = ooh("help", "frobnicate")
     assert r.returncode == 2 and r.stdout == ""
