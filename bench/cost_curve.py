@@ -5,15 +5,12 @@ written pages the log is the cheaper one."""
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Callable, NamedTuple
 
+from testbed import BUILD
 from testbed.client import Machine
-
-TOP = Path(__file__).resolve().parent.parent
 
 
 class Cost(NamedTuple):
@@ -88,16 +85,13 @@ def main(about: str | None) -> None:
     p.add_argument("--config", default="big", help="machine (testbed/configs)")
     a = p.parse_args()
     machine = Machine(a.config)
-    try:
-        machine.start()
-    except subprocess.CalledProcessError:
-        sys.exit("cost-curve: the machine did not start")
+    machine.start("cost-curve")
     argv = ["/usr/lib/ooh/bench/collect_cost", a.log, *a.sizes.split(",")]
     run = subprocess.run(machine.command("exec", argv, 3000), stdin=subprocess.DEVNULL,
                          stdout=subprocess.PIPE, text=True)
     if run.returncode:
         sys.exit(f"cost-curve: FAILED (status {run.returncode})")
-    out = Path(os.environ.get("OOH_BUILD", TOP / "build")) / "bench"
+    out = BUILD / "bench"
     out.mkdir(parents=True, exist_ok=True)
     (out / "collect_cost.txt").write_text(run.stdout)
     table(parse(run.stdout), a.log)

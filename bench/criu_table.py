@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
-from testbed import criustats
+from testbed import BUILD, TOP, criustats
 from testbed.client import Machine
 
-TOP = Path(__file__).resolve().parent.parent
 HEAD = ("program", "size", "rate", "mode", "tracker", "frozen, ms", "scan+reset, ms", "written",
         "skipped", "frozen/soft-dirty")
 WIDTHS = (8, 8, 6, 8, 13, 11, 15, 9, 9, 18, 0)
@@ -80,7 +78,7 @@ def main(about: str | None) -> int:
     p.add_argument("--pause", default="1", help="seconds between dumps, of the guest (%(default)s)")
     p.add_argument("--config", default="big", help="machine (testbed/configs)")
     a = p.parse_args()
-    out = Path(os.environ.get("OOH_BUILD", TOP / "build")).resolve() / "bench" / "criu"
+    out = BUILD / "bench" / "criu"
     machine, backends = Machine(a.config), a.backends.split(",")
     programs = [("redis", k, r) for k in a.keys.split(",") if k for r in a.rates.split(",")]
     programs += [("tkrzw", m, "full") for m in a.megabytes.split(",") if m]

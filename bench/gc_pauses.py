@@ -4,16 +4,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
-from testbed import oohjson
+from testbed import BUILD, oohjson
 from testbed.client import Machine
 
-TOP = Path(__file__).resolve().parent.parent
 INCREMENTAL = "GC_ENABLE_INCREMENTAL=1 "
 # name -> environment, and what GC_get_actual_vdb() has to say then
 MODES = {
@@ -87,14 +84,11 @@ def main(about: str | None) -> int:
     p.add_argument("--config", default="big", help="machine (testbed/configs)")
     a = p.parse_args()
     machine = Machine(a.config)
-    try:
-        machine.start()
-    except subprocess.CalledProcessError:
-        sys.exit("gc-pauses: the machine did not start")
+    machine.start("gc-pauses")
     machine.good(f"echo {MAPPINGS} >/proc/sys/vm/max_map_count")
     usable = oohjson.usable(machine.good("ooh backends --json"))
     modes = [m for m in a.modes.split(",") if m != "ooh-epml" or "epml" in usable]
-    out = Path(os.environ.get("OOH_BUILD", TOP / "build")) / "bench"
+    out = BUILD / "bench"
     out.mkdir(parents=True, exist_ok=True)
     points, failed = [], 0
     runs = [(mib, share, mode) for mib in a.sizes.split(",") for share in a.shares.split(",")

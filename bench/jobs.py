@@ -11,10 +11,8 @@ import subprocess
 from pathlib import Path
 from typing import Iterable, Sequence
 
-from testbed import oohjson, tables
+from testbed import BUILD, TOP, oohjson, tables
 
-TOP = Path(__file__).resolve().parent.parent
-BUILD = Path(os.environ.get("OOH_BUILD", TOP / "build")).resolve()
 GUEST = "/usr/lib/ooh/bench"
 LOGS, SOFTWARE = ["epml", "spml"], ["soft-dirty", "pagemap-scan", "uffd-wp"]
 ALL = [*LOGS, *SOFTWARE, "mprotect"]

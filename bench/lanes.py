@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 from typing import Callable
 
-from bench.jobs import BUILD, TOP, Job
+from bench.jobs import Job
+from testbed import BUILD, TOP
 from testbed.client import Machine
 from testbed.session import MACHINE_FAILED, TIMED_OUT
 

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from typing import IO
 
-from bench.jobs import BUILD, TOP, Job, plan, plan_here, plan_quick
+from bench.jobs import Job, plan, plan_here, plan_quick
 from bench.lanes import Kinds, Lane
-from testbed import tables
+from testbed import BUILD, TOP, tables
 from testbed.client import Machine
 
 PARTS = ("headline, phases, share, redis, tkrzw, gcbench, costs, control, vcpus, guests, interval, "

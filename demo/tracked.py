@@ -5,18 +5,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tarfile
 import time
 from pathlib import Path
 from typing import Any
 
-from testbed import criustats, oohjson
+from testbed import BUILD, TOP, criustats, oohjson
 from testbed.client import Machine
 
-TOP = Path(__file__).resolve().parent.parent
 START = time.monotonic()
 
 # (heading, how it is read off one row)
@@ -143,17 +140,14 @@ def main(about: str | None) -> int:
     a = arguments_of(about)
     stage(f"starting the machine {a.config}: Bochs, the hypervisor, the guest")
     machine = Machine(a.config)
-    try:
-        machine.start()
-    except subprocess.CalledProcessError:
-        sys.exit("demo: the machine did not start; testbed/vm log shows why")
+    machine.start("demo")
     logs = hardware(machine)
     for name, how in logs.items():
         stage(f"{name}: {how}")
     trackers = (a.trackers.split(",") if a.trackers else
                 ["none", *logs, "pagemap-scan", "uffd-wp", "soft-dirty"])
     stage("redis-server in the guest, filled by redis-benchmark, then verified under load")
-    out = Path(os.environ.get("OOH_BUILD", TOP / "build")) / "demo"
+    out = BUILD / "demo"
     status = from_guest(a, "redis-under-load",
                         f"{a.keys} {a.rounds} {a.interval} {' '.join(trackers)}", out)
     stage("done")

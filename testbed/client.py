@@ -6,11 +6,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Sequence
 
-VM = Path(__file__).resolve().parent / "vm"
+from testbed import TOP
+
+VM = TOP / "testbed" / "vm"
 # for files of the guest's to come out of an archive; Python is told to from 3.12 on
 FILTER: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
@@ -91,9 +94,10 @@ class Machine:
                 status = run.wait()
         return status
 
-    def start(self) -> None:
-        """As up(), for a user to read what testbed/vm says. CalledProcessError: it failed."""
-        subprocess.run([VM, "up", "--config", self.config], check=True)
+    def start(self, who: str) -> None:
+        """As up(), for a command whose user reads what testbed/vm says; ends it on failure."""
+        if subprocess.run([VM, "up", "--config", self.config]).returncode:
+            sys.exit(f"{who}: the machine did not start; testbed/vm log shows why")
 
     def up(self) -> None:
         r = self.run("up", timeout=1500)

@@ -16,12 +16,10 @@ import time
 from pathlib import Path
 from typing import Iterator, Sequence
 
-from testbed import tables
+from testbed import BUILD, tables
 from testbed.session import Failure, Session, TimedOut
 
 HERE = Path(__file__).resolve().parent
-TOP = HERE.parent
-BUILD = Path(os.environ.get("OOH_BUILD", TOP / "build")).resolve()
 CACHE = Path(os.environ.get("OOH_CACHE", "/var/cache/ooh"))
 PARTS = BUILD / "testbed"
 # machines of one's own, for one who works beside others
@@ -55,6 +53,28 @@ def tree_hash(path: Path) -> str:
         elif p.is_file():
             h.update(p.read_bytes())
     return h.hexdigest()
+
+
+def bochsrc(bochs: Path, cpu: str, memory: str, disc: Path) -> str:
+    """Bochs's configuration: a CPU model with its options, MiB."""
+    return "\n".join([
+        f"cpu: model={cpu}",
+        f"memory: guest={memory}, host={memory}",
+        f"romimage: file={bochs.resolve()}/bios",
+        "vgaromimage: file=/usr/share/seabios/vgabios-stdvga.bin",
+        "vga: extension=vbe",
+        "ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14",
+        f"ata0-master: type=cdrom, path={disc}, status=inserted",
+        "boot: cdrom",
+        "com1: enabled=1, mode=file, dev=serial.log",
+        "clock: sync=none, time0=946684800",
+        "log: bochs.log",
+        "display_library: nogui",
+        "panic: action=fatal",
+        "error: action=ignore",
+        "info: action=ignore",
+        "",
+    ])
 
 
 class Emulator:
@@ -161,28 +181,10 @@ class Emulator:
         return (PARTS / f"image-{self.name}").resolve()
 
     def bochsrc(self, disc: Path) -> str:
-        bochs = (PARTS / "bochs").resolve()
         c = self.config
-        return "\n".join([
-            f"cpu: model={c['cpu']}, count={c['cpus']}, ips=200000000, reset_on_triple_fault=0"
-            + "".join(f", {option}" for option in self.features())
-            + (f", msrs={disc}/msrs" if self.kvm else ""),
-            f"memory: guest={c['memory']}, host={c['memory']}",
-            f"romimage: file={bochs}/bios",
-            "vgaromimage: file=/usr/share/seabios/vgabios-stdvga.bin",
-            "vga: extension=vbe",
-            "ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14",
-            f"ata0-master: type=cdrom, path={disc}/disc.iso, status=inserted",
-            "boot: cdrom",
-            "com1: enabled=1, mode=file, dev=serial.log",
-            "clock: sync=none, time0=946684800",
-            "log: bochs.log",
-            "display_library: nogui",
-            "panic: action=fatal",
-            "error: action=ignore",
-            "info: action=ignore",
-            "",
-        ])
+        cpu = [c["cpu"], f"count={c['cpus']}", "ips=200000000", "reset_on_triple_fault=0",
+               *self.features(), *([f"msrs={disc}/msrs"] if self.kvm else [])]
+        return bochsrc(PARTS / "bochs", ", ".join(cpu), c["memory"], disc / "disc.iso")
 
     def features(self) -> list[str]:
         """Bochs's options for what the CPU model is given, and for what it is without."""

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import AbstractSet, Any, Callable, Iterable, Iterator
 
 import pytest
+import testbed
 import verdict
 from testbed import client
 
-TOP = Path(__file__).resolve().parent.parent
-VM = client.VM
+TOP, VM = testbed.TOP, client.VM
 
 # The machine whose guest is tested: make check-kvm has another one; "here" is this one itself
 # (tests/here).

@@ -14,6 +14,7 @@ import pytest
 
 from conftest import TOP
 from testbed import tables
+from testbed.emulator import bochsrc
 
 HERE = Path(__file__).parent
 OUT = Path(os.environ["OOH_BUILD"]) / "vmx"
@@ -40,24 +41,10 @@ class Run:
         self.dir = OUT / "run" / name
         subprocess.run(["rm", "-rf", self.dir], check=True)
         self.dir.mkdir(parents=True)
-        add = f', add_features="{features}"' if features else ""
-        (self.dir / "bochsrc").write_text("\n".join([
-            f"cpu: model=corei7_skylake_x, ips=200000000, reset_on_triple_fault=0{add}",
-            "memory: guest=32, host=32",
-            f"romimage: file={bochs}/bios",
-            "vgaromimage: file=/usr/share/seabios/vgabios-stdvga.bin",
-            "ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14",
-            f"ata0-master: type=cdrom, path={OUT}/host.iso, status=inserted",
-            "boot: cdrom",
-            "com1: enabled=1, mode=file, dev=serial.log",
-            "clock: sync=none, time0=946684800",
-            "log: bochs.log",
-            "display_library: nogui",
-            "panic: action=fatal",
-            "error: action=ignore",
-            "info: action=ignore",
-            "",
-        ]))
+        cpu = "corei7_skylake_x, ips=200000000, reset_on_triple_fault=0"
+        if features:
+            cpu += f', add_features="{features}"'
+        (self.dir / "bochsrc").write_text(bochsrc(bochs, cpu, "32", OUT / "host.iso"))
         if costs:
             (self.dir / "costs").write_text(costs, encoding="utf-8")
         args = ["-r", restore] if restore else ["-f", "bochsrc"]
