@@ -35,7 +35,7 @@ VERSION := $(shell scripts/version)
 PREFIX ?= /usr/local
 prefix ?= $(PREFIX)
 libdir ?= $(prefix)/lib
-export prefix libdir
+dirs = prefix=$(prefix) libdir=$(libdir)
 
 # Prerequisites are made in order: what is to be installed comes first. Below, -j works.
 .NOTPARALLEL:
@@ -145,15 +145,15 @@ format: packages-lint
 	@clang-format -i $$(git ls-files '*.c' '*.h' ':!include/xen/*' ':!include/qemu/*' ':!guest-kmod/trace.h')
 
 install:
-	@$(MAKE) -s -C libooh O=$(BUILD)/host-obj install
-	@$(MAKE) -s -C packaging install
+	@$(MAKE) -s -C libooh O=$(BUILD)/host-obj $(dirs) install
+	@$(MAKE) -s -C packaging $(dirs) install
 	@$(if $(DESTDIR),,packaging/after-install $(prefix))
 
 # What install would put into an empty folder, taken away from DESTDIR.
 uninstall:
 	@tree=$$(mktemp -d) && trap 'rm -rf "$$tree"' EXIT && \
-		$(MAKE) -s -C libooh O=$(BUILD)/host-obj install DESTDIR="$$tree" && \
-		$(MAKE) -s -C packaging install DESTDIR="$$tree" && \
+		$(MAKE) -s -C libooh O=$(BUILD)/host-obj $(dirs) install DESTDIR="$$tree" && \
+		$(MAKE) -s -C packaging $(dirs) install DESTDIR="$$tree" && \
 		find "$$tree" ! -type d -printf '%P\n' | while read -r f; do rm -fv "$(DESTDIR)/$$f"; done
 
 # In a tarball there is no git, and what there is was in one.
