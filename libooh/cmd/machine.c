@@ -70,14 +70,14 @@ static bool has_word(const char *text, const char *word)
 	return false;
 }
 
-/* The base of the leaves of the hypervisor with this signature; 0: it is another one. */
+/* The base of the leaves (each with subleaf 0) of the hypervisor with this signature; 0: it is another one. */
 static uint32_t leaves_of(const char *signature)
 {
 	uint32_t base, a, sig[3];
 
 	/* a Xen that pretends to be Hyper-V has its own leaves higher up */
 	for (base = 0x40000000; base < 0x40010000; base += 0x100) {
-		__cpuid(base, a, sig[0], sig[1], sig[2]);
+		__cpuid_count(base, 0, a, sig[0], sig[1], sig[2]);
 		if (!memcmp(sig, signature, 12))
 			return base;
 	}
@@ -134,9 +134,9 @@ static void look_at_xen(struct machine *m)
 	}
 	m->kind = XEN_GUEST;
 	if (base) {
-		__cpuid(base, a, b, c, d);
+		__cpuid_count(base, 0, a, b, c, d);
 		if (a >= base + 4)
-			__cpuid(base + 4, a, b, c, d);
+			__cpuid_count(base + 4, 0, a, b, c, d);
 		else
 			a = 0;
 	}
@@ -168,7 +168,7 @@ static void look_for_hypervisor(struct machine *m)
 	uint32_t a, b, c, d, sig[4] = { 0 };
 	char type[16];
 
-	__cpuid(1, a, b, c, d);
+	__cpuid_count(1, 0, a, b, c, d);
 	/* a PV guest may see the processor's own leaves */
 	if (first_line("/sys/hypervisor/type", type, sizeof(type)) && !strcmp(type, "xen")) {
 		look_at_xen(m);
@@ -189,7 +189,7 @@ static void look_for_hypervisor(struct machine *m)
 		return;
 	}
 	m->kind = OTHER_GUEST;
-	__cpuid(0x40000000, a, sig[0], sig[1], sig[2]);
+	__cpuid_count(0x40000000, 0, a, sig[0], sig[1], sig[2]);
 	snprintf(m->hypervisor, sizeof(m->hypervisor), "%s", (char *)sig);
 }
 
