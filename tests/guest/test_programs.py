@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 # programs with a test of their own
 ELSEWHERE = {"burst", "criu_tip", "faultfd", "mapcost", "memsum", "merged", "migrating", "mirror",
              "onepage", "plugged", "read_by_device", "refused", "roomy", "rpcdump", "round_exits",
-             "uffd_away", "altp2m_pages", "waiting", "writer"}
+             "samemem", "uffd_away", "altp2m_pages", "waiting", "writer"}
 # they go through the backends themselves
 ALL_AT_ONCE = {"backends", "closed", "exec_same", "leader", "self"}
 # they need a disk: tests/hard/prepare

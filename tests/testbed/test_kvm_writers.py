@@ -2,11 +2,18 @@
 """A guest of KVM: whoever writes to a process's memory is in its log, beside the guest's CPUs QEMU's devices and
 the host's own; and what the host does with the guest's memory meanwhile takes nothing out of it."""
 
+import json
+import os
+import re
+from pathlib import Path
+
 import pytest
 from guest.test_verify import verify
 
 TESTS = "/usr/lib/ooh/tests"
 MODULES = "/usr/lib/ooh/modules"
+SAMEMEM = Path(os.environ["OOH_BUILD"]) / "guest" / TESTS[1:] / "samemem"
+GUEST_MIB = 1280
 
 # the guest is told to have other memory, or the host's kernel moves it
 RECLAIM = """mkdir -p /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null
@@ -23,6 +30,10 @@ ACTS = {
     "balloon": ("", "hmp balloon 900 >/dev/null; sleep 0.2; hmp info balloon | grep -qv 1280 && echo >>/run/turns; hmp balloon 1280 >/dev/null",
                 "wc -l </run/turns"),
     "dirty-rate": ("", "hmp calc_dirty_rate -b 1 >/dev/null", "hmp info dirty_rate | grep -c bitmap"),
+    # to nowhere: when it is through, this guest goes on. Before QEMU says "postmigrate" it must not.
+    "migration": ("hmp migrate_set_parameter max-bandwidth 100G; hmp migrate_set_parameter downtime-limit 2000",
+                  "hmp migrate -d exec:cat\\>/dev/null >/dev/null; until hmp info status | grep -q postmigrate; do sleep 0.1; done; "
+                  "echo >>/run/turns; hmp cont", "wc -l </run/turns"),
 }
 
 
@@ -59,6 +70,9 @@ def test_what_a_device_writes(devices, source):
 def test_what_the_host_does_meanwhile(devices, act):
     """Nothing is missed; and it has taken place."""
     before, again, count = ACTS[act]
+    if act == "migration":
+        # which QEMU does not do for a guest that has it mounted
+        devices.good("umount /mnt/share")
     script = (f"rm -f /run/turns /run/over; {before}\n(until [ -e /run/over ]; do {again or ':'}\nsleep 0.2; done) & "
               f"cat >/dev/null; touch /run/over; wait; {count}")
     with devices.dom0_meanwhile(script, verb="host") as done:
@@ -77,3 +91,37 @@ def test_memory_is_plugged(devices):
                        f"OOH_TESTED=spml {TESTS}/plugged", timeout=300)
     print(r.stdout, r.stderr)
     assert r.returncode == 0, r.stdout
+
+
+def test_moved_to_another_qemu(kvm):
+    """A guest that is tracked is migrated to another QEMU, whose device knows nothing of it: there everything is
+    reported once, with the reason, and then as before. And the other one has all of its memory, though the guest
+    has taken bits out of KVM's log meanwhile."""
+    kvm.down()
+    kvm.up()
+    kvm.good(f"setsid ooh verify --json -b spml -n 1000000 -i 50 -- {TESTS}/changers store </dev/null >/tmp/doc 2>/tmp/errors & "
+             "for i in $(seq 50); do pgrep -x changers >/dev/null && break; sleep 0.1; done; sleep 1")
+    same = f"./samemem $(pidof qemu-system-x86_64) {GUEST_MIB}"
+    r = kvm.host(f"""sed 's/:4444/:4445/; s/=tap0/=tap2/; s/=tap1/=tap3/' /guest/start >/run/start
+        setsid sh /run/start -S -incoming unix:/run/move </dev/null >/run/other 2>&1 &
+        other() {{ HMP_PORT=4445 hmp "$@"; }}
+        for i in $(seq 100); do other info status 2>/dev/null | grep -q inmigrate && break; sleep 0.1; done
+        hmp migrate_set_parameter max-bandwidth 100G
+        {same} | sed 's/^/before: /'
+        hmp migrate -d unix:/run/move
+        for i in $(seq 300); do hmp info status | grep -q postmigrate && break; sleep 0.1; done
+        {same} | sed 's/^/after: /'
+        other cont; other info status; cat /run/other >&2""", into=[SAMEMEM])
+    print(r.stdout, r.stderr)
+    assert "VM status: running" in r.stdout
+    before, after = map(int, re.findall(r": (\d+) of \d+ differ", r.stdout))
+    # but for the wall clock, 12 bytes, which KVM writes when it is told where that is
+    sizes = [int(b) - int(a) + 1 for a, b in re.findall(r"after: offset \w+: bytes (\d+) to (\d+)", r.stdout)]
+    assert before > 10_000 and len(sizes) == after <= 1 and all(size <= 12 for size in sizes)
+    kvm.good("sleep 1; pkill -x changers; while pgrep -x ooh >/dev/null; do sleep 0.1; done")
+    doc = json.loads(kvm.good("cat /tmp/doc"))
+    kvm.down()
+    assert doc["total"]["missed"] == 0 < doc["total"]["changed"]
+    lost = [i for i, r in enumerate(doc["rounds"]) if r["all_dirty"]]
+    assert len(lost) == 1 and doc["rounds"][lost[0]]["reason"] == "the guest was restored or migrated"
+    assert 1 < lost[0] < len(doc["rounds"]) - 2
