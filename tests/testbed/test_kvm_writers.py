@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 
 import pytest
-from guest.test_verify import verify
+from conftest import LONG, long
+from guest.test_verify import few_extra, nothing_missed, verify
 
 TESTS = "/usr/lib/ooh/tests"
 MODULES = "/usr/lib/ooh/modules"
@@ -125,3 +126,38 @@ def test_moved_to_another_qemu(kvm):
     lost = [i for i, r in enumerate(doc["rounds"]) if r["all_dirty"]]
     assert len(lost) == 1 and doc["rounds"][lost[0]]["reason"] == "the guest was restored or migrated"
     assert 1 < lost[0] < len(doc["rounds"]) - 2
+
+
+@pytest.fixture(scope="module")
+def two(machines):
+    """Two vCPUs, each on a processor; the memory is shared with the back end of virtiofs."""
+    m = machines("kvm2")
+    m.good("/usr/lib/ooh/reload; test -e /dev/ooh")
+    assert int(m.good("nproc")) == 2
+    yield m
+    m.down()
+
+
+@pytest.mark.parametrize("way", ["threads", "sibling", *map(long, ["map", "fork"])])
+def test_two_vcpus(two, way):
+    """Each leaves the guest when the other one ends a round."""
+    few_extra(nothing_missed(two, "spml", way))
+
+
+@LONG
+def test_vcpus_come_and_go(two):
+    """What an offline vCPU wrote is reported, and one that comes back logs again."""
+    r = two.sh(f"""(for i in $(seq 3); do for on in 0 1; do sleep 0.1; echo $on >/sys/devices/system/cpu/cpu1/online; done; done) &
+        ooh verify --json -b spml -n 8 -i 50 -- {TESTS}/changers threads; s=$?; wait; exit $s""")
+    assert r.returncode == 0, r.stderr
+    total = json.loads(r.stdout)["total"]
+    assert total["missed"] == 0 < total["changed"] and total["all_dirty"] == 0
+
+
+def test_virtiofs(two):
+    """The back end is a process that QEMU does not know of; it has a log of its own for QEMU."""
+    assert two.host("head -c 4194304 /dev/urandom >/run/share/file").returncode == 0
+    two.good("mkdir -p /mnt/share; mount -t virtiofs share /mnt/share")
+    r = two.exec("env", "OOH_TESTED=spml", f"{TESTS}/read_by_device", "/mnt/share/file")
+    print(r.stdout, r.stderr)
+    assert r.returncode == 0, r.stdout
