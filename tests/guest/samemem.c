@@ -84,7 +84,8 @@ int main(int argc, char **argv)
 	g[1] = guest_of(argv[2], size);
 	for (at = 0; at < size; at += 512 * PAGE) {
 		for (i = 0; i < 2; i++)
-			read_at(g[i].pagemap, g[i].entries, sizeof(g[i].entries), (g[i].start + at) / PAGE * 8);
+			read_at(g[i].pagemap, g[i].entries, sizeof(g[i].entries),
+				(g[i].start + at) / PAGE * 8);
 		/* what neither has is zeros */
 		for (n = 0; n < 512; n++) {
 			if (!((g[0].entries[n] | g[1].entries[n]) & PRESENT))
