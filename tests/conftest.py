@@ -106,8 +106,8 @@ class Machines:
 LONGEST = ["test_configs", "test_migration", "test_kvm", "test_kvm_writers", "here",
            "test_patches", "test_hard", "test_fuzz", "test_leaks", "test_xen_defects",
            "test_programs", "test_criu", "test_verify", "test_logdirty", "test_boehm", "test_run",
-           "test_kernels", "test_packages", "test_install", "test_costs", "test_memory", "test_criu_zdtm", "test_debug", "test_vm",
-           "test_criu_patches"]
+           "test_kernels", "test_packages", "test_install", "test_costs", "test_memory",
+           "test_criu_zdtm", "test_debug", "test_vm", "test_criu_patches"]
 # a unit, too: all that builds and runs programs of this machine's
 HERE = ("tests/host", "tests/bench/test_here.py", "tests/hard/test_hard_natively.py")
 if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The commands of README and of all documents: those that can run here are run as they are printed; of all others
-target, script, option, program and file exist. So do the tests and files that a text names."""
+"""The commands of README and of all documents: those that can run here are run as they are printed;
+of all others target, script, option, program and file exist. So do the tests and files that a text
+names."""
 
 import functools
 import html.parser
@@ -47,8 +48,10 @@ NOT_RUN = [
     (r"(build/host/usr/bin/)?ooh .*-b (spml|epml)", "a guest that has the log"),
     (r"ooh (doctor|restore|checkpoint)", "an installed ooh: its own tests run it"),
     (r"scripts/patches|cd [\w-]+-src", "upstream's source: test_patches.py"),
-    (r"cat /sys/module/kvm_intel|lspci|qemu-system|<|xl |virsh |mokutil |reboot", "another machine, or its host"),
-    (r"(apt|apt-get|dpkg|ldconfig|modprobe|insmod|systemctl|rpmbuild|sudo) |ldconfig$|/lib/modules/", "changes the machine"),
+    (r"cat /sys/module/kvm_intel|lspci|qemu-system|<|xl |virsh |mokutil |reboot",
+     "another machine, or its host"),
+    (r"(apt|apt-get|dpkg|ldconfig|modprobe|insmod|systemctl|rpmbuild|sudo) |ldconfig$|"
+     r"/lib/modules/", "changes the machine"),
     (r"\.\.\.", "no command: what the reader does in between"),
 ]
 
@@ -87,7 +90,8 @@ def is_elsewhere(command):
 
 
 def commands():
-    """(document, command): a line of a block, with those that continue it and without what is said of it."""
+    """(document, command): a line of a block, with those that continue it and without what is said
+    of it."""
     for path in documents():
         for block in code(path).blocks:
             if block.startswith(tuple(NO_COMMANDS)):
@@ -104,11 +108,13 @@ def commands():
 
 
 def inline():
-    """Commands within a text: those that begin with what is ours. (What ooh prints also begins with ooh.)"""
+    """Commands within a text: those that begin with what is ours. (What ooh prints also begins with
+    ooh.)"""
     for path in documents():
         for words in code(path).words:
             words = " ".join(words.split())
-            if re.match(r"(make|testbed/vm|scripts/patches|tests/run|bench/run|demo/run) |ooh \w+( [-A-Z$/].*)?$", words):
+            if re.match(r"(make|testbed/vm|scripts/patches|tests/run|bench/run|demo/run) |"
+                        r"ooh \w+( [-A-Z$/].*)?$", words):
                 yield path, words
 
 
@@ -118,25 +124,28 @@ def reason(command):
 
 @functools.lru_cache(maxsize=None)
 def usage(path, *verb):
-    """What a script says of its options: a Python script when it is asked, a shell script in its text."""
+    """What a script says of its options: a Python script when it is asked, a shell script in its
+    text."""
     text = path.read_text()
     if "python3" not in text.splitlines()[0]:
         return text
-    r = subprocess.run([path, *verb, "--help"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
-                       env={**os.environ, "PYTHONPATH": str(TOP / "tests")})
+    r = subprocess.run([path, *verb, "--help"], stdin=subprocess.DEVNULL, capture_output=True,
+                       text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(TOP / "tests")})
     return r.stdout if r.returncode == 0 else ""
 
 
 def has_options(path, options, of, *verb):
     for o in options:
-        there = re.search(rf"(?<![\w-]){re.escape(o.split('=')[0])}(?![\w-])", usage(path, *verb)) is not None
+        name = re.escape(o.split("=")[0])
+        there = re.search(rf"(?<![\w-]){name}(?![\w-])", usage(path, *verb)) is not None
         assert there, f"{of}: {path.name} has no {o}"
 
 
 def has_verb(path, verb, of):
     """As a case of a shell script, or one that a Python script lists."""
-    there = re.search(rf"^\s*([\w|-]+\|)?{verb}(\|[\w|-]+)?\)|[{{,]{verb}[}},]", usage(path), re.M) is not None
-    assert there, f"{of}: {path.name} has no {verb}"
+    text = usage(path)
+    there = re.search(rf"^\s*([\w|-]+\|)?{verb}(\|[\w|-]+)?\)|[{{,]{verb}[}},]", text, re.M)
+    assert there is not None, f"{of}: {path.name} has no {verb}"
 
 
 def check_make(words, of):
@@ -151,8 +160,9 @@ def check_make(words, of):
             there = re.search(rf"^{re.escape(w)}:", text, re.M) is not None
             assert there, f"{of}: no target {w}"
             continue
-        there = re.search(rf"\$[({{](if \$\()?{name}\b|ifn?(def|eq) .*{name}|^{name} *[?:]?=", text, re.M) is not None
-        assert there, f"{of}: no variable {name}"
+        there = re.search(rf"\$[({{](if \$\()?{name}\b|ifn?(def|eq) .*{name}|^{name} *[?:]?=", text,
+                          re.M)
+        assert there is not None, f"{of}: no variable {name}"
         options = [o for o in shlex.split(value) if o.startswith("-")]
         if options:
             script = re.search(rf"([\w./-]+) \$[({{]{name}[)}}]", text).group(1)
@@ -169,7 +179,8 @@ def check_ooh(words, of):
     text = subprocess.run([OOH, subcommand, "--help"], capture_output=True, text=True, timeout=30)
     assert text.returncode == 0, f"{of}: ooh has no {subcommand}"
     for o in options:
-        assert re.search(rf"(?<![\w-]){re.escape(o)}(?![\w-])", text.stdout), f"{of}: ooh {subcommand} has no {o}"
+        there = re.search(rf"(?<![\w-]){re.escape(o)}(?![\w-])", text.stdout) is not None
+        assert there, f"{of}: ooh {subcommand} has no {o}"
 
 
 def check_in_guest(words, of):
@@ -185,8 +196,9 @@ def check_in_guest(words, of):
     if not m:
         assert words[0] in ("criu", "hmp", "xl"), f"{of}: {words[0]}?"
         return
-    where = {"bench/": ["bench"], "tests/": ["tests/guest", "tests/host", "tests/hard"]}.get(m.group(1))
-    sources = [TOP / w / f"{m.group(2)}.c" for w in where] if where else [TOP / f"tests/guest-{m.group(2)}"]
+    folder, name = m.group(1), m.group(2)
+    where = {"bench/": ["bench"], "tests/": ["tests/guest", "tests/host", "tests/hard"]}.get(folder)
+    sources = [TOP / w / f"{name}.c" for w in where] if where else [TOP / f"tests/guest-{name}"]
     assert any(p.exists() for p in sources), f"{of}: no {words[0]}"
 
 
@@ -215,12 +227,15 @@ def check(command):
                 has_verb(TOP / name, rest[0], command)
                 if "--config" in rest:
                     machine = rest[rest.index("--config") + 1]
-                    assert re.search(rf"^{machine}\b", (TOP / "testbed/configs").read_text(), re.M), f"{command}: no machine {machine}"
+                    configs = (TOP / "testbed/configs").read_text()
+                    there = re.search(rf"^{machine}\b", configs, re.M) is not None
+                    assert there, f"{command}: no machine {machine}"
             if name != "tests/run":  # whose options are pytest's
                 verb = rest[:1] if name == "testbed/vm" else []
                 has_options(TOP / name, [w for w in rest if w.startswith("-")], command, *verb)
         else:
-            assert "/" not in name or not name.split("/")[0] in os.listdir(TOP), f"{command}: no {name}"
+            ours = "/" in name and name.split("/")[0] in os.listdir(TOP)
+            assert not ours, f"{command}: no {name}"
 
 
 ALL = list(dict.fromkeys(commands()))
@@ -238,10 +253,13 @@ def test_commands_within_texts_exist():
         check(command)
 
 
-@pytest.mark.parametrize("command", ["make nothing", "make cost COST='--nothing 1'", "make cost NOTHING=1", "scripts/nothing",
-                                     "scripts/patches nothing", "testbed/vm exec --config nothing -- ooh backends",
-                                     "testbed/vm exec -- ooh nothing", "testbed/vm exec -- /usr/lib/ooh/tests/nothing",
-                                     "ooh record --nothing", "bench/run --nothing"])
+@pytest.mark.parametrize("command",
+                         ["make nothing", "make cost COST='--nothing 1'", "make cost NOTHING=1",
+                          "scripts/nothing", "scripts/patches nothing",
+                          "testbed/vm exec --config nothing -- ooh backends",
+                          "testbed/vm exec -- ooh nothing",
+                          "testbed/vm exec -- /usr/lib/ooh/tests/nothing",
+                          "ooh record --nothing", "bench/run --nothing"])
 def test_a_command_that_does_not_exist_is_found(command):
     with pytest.raises(AssertionError):
         check(command)
@@ -254,7 +272,8 @@ def server(tmp_path_factory):
     if not shutil.which("redis-server"):
         yield d, None
         return
-    p = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", d / "socket", "--save", "", "--dir", d],
+    p = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", d / "socket",
+                          "--save", "", "--dir", d],
                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     for _ in range(300):
         if (d / "socket").exists():
@@ -277,13 +296,16 @@ def test_a_command_runs_as_printed(command, server):
     if "pidof" in command and not pid:
         pytest.skip("there is no redis-server")
     here = command.replace("build/host/usr/bin/ooh", shlex.quote(OOH))
-    r = subprocess.run(["sh", "-c", here], cwd=TOP, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+    r = subprocess.run(["sh", "-c", here], cwd=TOP, stdin=subprocess.DEVNULL, capture_output=True,
+                       text=True, timeout=60,
                        env={**os.environ, "PATH": f"{d}:{os.environ['PATH']}"})
-    assert r.returncode == 0, f"{command}: status {r.returncode}\n{r.stdout[-1000:]}{r.stderr[-1000:]}"
+    said = r.stdout[-1000:] + r.stderr[-1000:]
+    assert r.returncode == 0, f"{command}: status {r.returncode}\n{said}"
 
 
 def test_commands_within_lists_are_found():
-    text = "1. First:\n\n       make check\n\n2. Then\n   - this\n     and that\n\n- An item:\n\n      make lint\n\nText:\n\n    make\n"
+    text = ("1. First:\n\n       make check\n\n2. Then\n   - this\n     and that\n\n"
+            "- An item:\n\n      make lint\n\nText:\n\n    make\n")
     assert [b.strip() for b in Code(text).blocks] == ["make check", "make lint", "make"]
 
 
@@ -294,19 +316,24 @@ def test_some_commands_run():
 @pytest.mark.parametrize("path", documents(), ids=str)
 def test_what_a_document_names_exists(path):
     """Tests by name, and files by path."""
-    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=TOP, check=True, stdout=subprocess.PIPE,
-                           text=True).stdout.split()
+    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=TOP, check=True,
+                           stdout=subprocess.PIPE, text=True).stdout.split()
     names = {Path(f).name for f in files}
-    patches = "\n".join((TOP / f).read_text() for f in files if f.endswith(".patch") and not f.startswith("testbed/"))
-    tests = "\n".join((TOP / f).read_text() for f in files if f.startswith("tests/") and f.endswith((".py", ".c", ".sh")))
+    patches = "\n".join((TOP / f).read_text() for f in files
+                        if f.endswith(".patch") and not f.startswith("testbed/"))
+    tests = "\n".join((TOP / f).read_text() for f in files
+                      if f.startswith("tests/") and f.endswith((".py", ".c", ".sh")))
     missing = []
     for words in code(path).words:
         for name in re.findall(r"(?<![\w/.-])test_\w+(?:\.py|\.c)?", words):
-            if name not in names and not re.search(rf"\b{name}\b", tests) and f"{name}.py" not in names:
+            known = name in names or f"{name}.py" in names
+            if not known and not re.search(rf"\b{name}\b", tests):
                 missing.append(name)
         # of a folder of the tree, as far as it is written out
-        if re.fullmatch(r"(?:[\w.-]+/)+[\w.-]+\.(?:c|h|py|md|rst|txt|sh)", words) and words.split("/")[0] in os.listdir(TOP):
+        if (re.fullmatch(r"(?:[\w.-]+/)+[\w.-]+\.(?:c|h|py|md|rst|txt|sh)", words)
+                and words.split("/")[0] in os.listdir(TOP)):
             # a new file of a patch's is as good
-            if words not in files and not words.startswith("build/") and f"+++ b/{words}" not in patches:
+            if (words not in files and not words.startswith("build/")
+                    and f"+++ b/{words}" not in patches):
                 missing.append(words)
     assert not missing

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The documentation: every link of it leads somewhere, in the tree and on the site that is made of it."""
+"""The documentation: every link of it leads somewhere, in the tree and on the site that is made of
+it."""
 
 import html.parser
 import os
@@ -15,8 +16,8 @@ TOP = Path(__file__).resolve().parent.parent
 
 
 def documents():
-    out = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "*.md", ":!*patches/*"], cwd=TOP, check=True,
-                         stdout=subprocess.PIPE, text=True).stdout
+    out = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "*.md", ":!*patches/*"],
+                         cwd=TOP, check=True, stdout=subprocess.PIPE, text=True).stdout
     return [p for p in map(Path, out.split()) if (TOP / p).exists()]
 
 
@@ -44,10 +45,13 @@ def broken(site):
             to = urllib.parse.urlsplit(link)
             if to.scheme or to.netloc or path.name == "404.html":
                 continue
-            target = path if not to.path else Path(os.path.normpath(path.parent / urllib.parse.unquote(to.path)))
+            target = path
+            if to.path:
+                target = Path(os.path.normpath(path.parent / urllib.parse.unquote(to.path)))
             if target.is_dir():
                 target /= "index.html"
-            if not target.is_file() or (to.fragment and target in pages and to.fragment not in pages[target].anchors):
+            if not target.is_file() or (to.fragment and target in pages
+                                        and to.fragment not in pages[target].anchors):
                 yield f"{path.relative_to(site)}: {link}"
 
 
@@ -57,14 +61,15 @@ def site(tmp_path_factory):
         if not shutil.which(program):
             pytest.skip(f"there is no {program}")
     build = tmp_path_factory.mktemp("build")
-    r = subprocess.run([TOP / "scripts" / "site"], env={**os.environ, "OOH_BUILD": str(build)}, capture_output=True,
-                       text=True, timeout=300)
+    r = subprocess.run([TOP / "scripts" / "site"], env={**os.environ, "OOH_BUILD": str(build)},
+                       capture_output=True, text=True, timeout=300)
     assert r.returncode == 0, r.stdout + r.stderr
     return build / "site"
 
 
 def test_every_document_and_man_page_is_on_the_site(site):
-    manuals = subprocess.run(["git", "ls-files", "*.[1-8]"], cwd=TOP, check=True, stdout=subprocess.PIPE, text=True).stdout
+    manuals = subprocess.run(["git", "ls-files", "*.[1-8]"], cwd=TOP, check=True,
+                             stdout=subprocess.PIPE, text=True).stdout
     for path in documents():
         if path.parts[0] == "docs":
             assert (site / path.with_suffix(".html")).is_file()
@@ -90,13 +95,15 @@ def test_a_broken_link_is_found(site, tmp_path):
     bad = tmp_path / "site"
     shutil.copytree(site, bad)
     page = bad / "docs" / "design.html"
-    page.write_text(page.read_text() + '<a href="nothing.html">a</a> <a href="soundness.html#nothing">b</a>')
+    page.write_text(page.read_text()
+                    + '<a href="nothing.html">a</a> <a href="soundness.html#nothing">b</a>')
     assert [b.split()[1] for b in broken(bad)] == ["nothing.html", "soundness.html#nothing"]
 
 
 def test_nothing_of_the_site_is_fetched_from_elsewhere(site):
     for path in site.rglob("*.html"):
-        fetched = re.findall(r"<(?:script|img|iframe)[^>]* src=[\"']([^\"']+)|<link[^>]* href=[\"']([^\"']+)", path.read_text())
+        fetched = re.findall(r"<(?:script|img|iframe)[^>]* src=[\"']([^\"']+)|"
+                             r"<link[^>]* href=[\"']([^\"']+)", path.read_text())
         assert not [f for f in fetched if re.match(r"(?:https?:)?//", "".join(f))], path
 
 
@@ -105,6 +112,7 @@ def test_every_link_of_the_tree_resolves():
     bad = []
     for path in documents():
         for to in re.findall(r"\]\(([^)\s]+)\)", (TOP / path).read_text()):
-            if not re.match(r"[a-z]+:|#", to) and not (TOP / path.parent / to.split("#")[0]).exists():
+            if (not re.match(r"[a-z]+:|#", to)
+                    and not (TOP / path.parent / to.split("#")[0]).exists()):
                 bad.append(f"{path}: {to}")
     assert not bad

@@ -34,7 +34,8 @@ def test_series_applies_exports_unchanged_and_builds(series):
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("stage", ["bochs", "xen", "xen debug", "tools", "criu", "libgc", "qemu", "sqemu"])
+@pytest.mark.parametrize("stage",
+                         ["bochs", "xen", "xen debug", "tools", "criu", "libgc", "qemu", "sqemu"])
 def test_the_end_of_a_series_builds(stage):
     """What the machines are made of, so that it is built before any test of them."""
     r = subprocess.run([TOP / "testbed" / "build", *stage.split()], stdout=subprocess.PIPE,

@@ -5,15 +5,20 @@ The reference is QEMU's docs/interop/qcow2.txt. What is written here passes qemu
 
 import os
 import struct
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 BACKING_FORMAT = 0xe2792aca
 COPIED = 1 << 63
 
+# guest cluster -> its data, None for a hole
+Clusters = Mapping[int, bytes | None]
 
-def write_image(path, size, clusters, backing=None, cluster_bits=16):
-    """An image (version 3) of SIZE bytes. CLUSTERS: guest cluster -> its data; None leaves a hole in the
-    file, which costs no disk space and reads as zeroes."""
+
+def write_image(path: str | Path, size: int, clusters: Clusters, backing: str | Path | None = None,
+                cluster_bits: int = 16) -> None:
+    """An image (version 3) of SIZE bytes. CLUSTERS: guest cluster -> its data; None leaves a hole
+    in the file, which costs no disk space and reads as zeroes."""
     cs = 1 << cluster_bits
     per_l2, per_refblock = cs // 8, cs // 2
     l1_size = max(1, -(-size // (cs * per_l2)))
@@ -29,8 +34,10 @@ def write_image(path, size, clusters, backing=None, cluster_bits=16):
     name = os.fsencode(backing) if backing else b""
     extension = struct.pack(">II8s", BACKING_FORMAT, 5, b"qcow2") if backing else b""
     extension += struct.pack(">II", 0, 0)
-    header = struct.pack(">4sIQIIQIIQQIIQQQQII", b"QFI\xfb", 3, 104 + len(extension) if backing else 0, len(name),
-                         cluster_bits, size, 0, l1_size, cs * (2 + blocks), cs, 1, 0, 0, 0, 0, 0, 4, 104)
+    header = struct.pack(">4sIQIIQIIQQIIQQQQII", b"QFI\xfb", 3,
+                         104 + len(extension) if backing else 0, len(name),
+                         cluster_bits, size, 0, l1_size, cs * (2 + blocks), cs, 1,
+                         0, 0, 0, 0, 0, 4, 104)
     first_table = 2 + blocks + l1_clusters
     first_data = first_table + len(tables)
     number = {t: first_table + i for i, t in enumerate(tables)}
@@ -49,16 +56,18 @@ def write_image(path, size, clusters, backing=None, cluster_bits=16):
             at = cs * (first_data + i)
             f.seek(cs * number[g // per_l2] + g % per_l2 * 8)
             f.write(struct.pack(">Q", at | COPIED))
-            if clusters[g] is not None:
-                assert len(clusters[g]) == cs
+            data = clusters[g]
+            if data is not None:
+                assert len(data) == cs
                 f.seek(at)
-                f.write(clusters[g])
+                f.write(data)
         f.truncate(cs * total)
 
 
-def write_chain(folder, size, layers, cluster_bits=16):
-    """A chain in FOLDER: LAYERS is one dictionary of clusters for each image, the base first. Names are relative, so
-    that the folder can be moved. The images' paths."""
+def write_chain(folder: str | Path, size: int, layers: Sequence[Clusters],
+                cluster_bits: int = 16) -> list[Path]:
+    """A chain in FOLDER: LAYERS is one dictionary of clusters for each image, the base first. Names
+    are relative, so that the folder can be moved. The images' paths."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Long chains of qcow2 files, with the tools that `make sqemu` builds. The upstream's own tests run, those of the
-series among them; content is compared with a flat copy."""
+"""Long chains of qcow2 files, with the tools that `make sqemu` builds. The upstream's own tests
+run, those of the series among them; content is compared with a flat copy."""
 
 import os
 import random
@@ -38,7 +38,8 @@ def many_files():
 
 def tool(name, *args, **kw):
     kw.setdefault("timeout", 300)
-    return subprocess.run([BIN / name, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kw)
+    return subprocess.run([BIN / name, *map(str, args)], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, **kw)
 
 
 def good(name, *args, **kw):
@@ -48,11 +49,13 @@ def good(name, *args, **kw):
 
 
 def iotests(tmp_path, names):
-    env = {**os.environ, "TEST_DIR": str(tmp_path), "QEMU_PROG": str(TOP / "tests/disk/no-emulator"), "PYTHONDONTWRITEBYTECODE": "1",
-           **{f"{v}_PROG": str(BIN / p) for v, p in (("QEMU_IMG", "qemu-img"), ("QEMU_IO", "qemu-io"),
-                                                     ("QEMU_NBD", "qemu-nbd"), ("QSD", "qemu-storage-daemon"))}}
-    r = subprocess.run(["/usr/bin/python3", "./check", "-qcow2", *names], cwd=IOTESTS, env=env, stdout=subprocess.PIPE,
-                       stderr=subprocess.STDOUT, text=True, timeout=800)
+    env = {**os.environ, "TEST_DIR": str(tmp_path),
+           "QEMU_PROG": str(TOP / "tests/disk/no-emulator"), "PYTHONDONTWRITEBYTECODE": "1",
+           **{f"{v}_PROG": str(BIN / p)
+              for v, p in (("QEMU_IMG", "qemu-img"), ("QEMU_IO", "qemu-io"),
+                           ("QEMU_NBD", "qemu-nbd"), ("QSD", "qemu-storage-daemon"))}}
+    r = subprocess.run(["/usr/bin/python3", "./check", "-qcow2", *names], cwd=IOTESTS, env=env,
+                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=800)
     print(r.stdout)
     return r
 
@@ -89,7 +92,8 @@ def test_a_thousand_files_hold_what_a_flat_one_would(tmp_path, cluster_bits):
     top = tmp_path / "top.qcow2"
     good("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", paths[-1], top)
     (tmp_path / "flat").write_bytes(flat)
-    assert "identical" in good("qemu-img", "compare", "-f", "qcow2", "-F", "raw", top, tmp_path / "flat")
+    assert "identical" in good("qemu-img", "compare", "-f", "qcow2", "-F", "raw", top,
+                               tmp_path / "flat")
     # by block status
     good("qemu-img", "convert", "-O", "raw", top, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == flat
@@ -98,11 +102,14 @@ def test_a_thousand_files_hold_what_a_flat_one_would(tmp_path, cluster_bits):
 
 
 def test_random_operations_on_a_growing_chain(tmp_path):
-    """Writes, zeroes, discards and snapshots, small and large clusters, against a flat copy. Discards are left out where
-    the result is not defined: here a discarded cluster reads as zeroes, since images are of version 3."""
+    """Writes, zeroes, discards and snapshots, small and large clusters, against a flat copy.
+    Discards are left out where the result is not defined: here a discarded cluster reads as zeroes,
+    since images are of version 3."""
     ops = 0
-    for seed, (options, grain) in enumerate([("cluster_size=4k", 512), ("cluster_size=64k", 4096), ("cluster_size=2M", 65536),
-                                             ("cluster_size=64k,extended_l2=on", 2048), ("cluster_size=512", 512)]):
+    for seed, (options, grain) in enumerate([("cluster_size=4k", 512), ("cluster_size=64k", 4096),
+                                             ("cluster_size=2M", 65536),
+                                             ("cluster_size=64k,extended_l2=on", 2048),
+                                             ("cluster_size=512", 512)]):
         rng = random.Random(seed)
         folder = tmp_path / str(seed)
         folder.mkdir()
@@ -131,31 +138,34 @@ def test_random_operations_on_a_growing_chain(tmp_path):
                     # a discard of less than a cluster does nothing
                     cmds.append(f"write -z{'u' if what == 'discard' else ''} {at} {n}")
                     flat[at:at + n] = bytes(n)
-            out = good("qemu-io", "-t", "unsafe", "-f", "qcow2", *(x for c in cmds for x in ("-c", c)), folder / str(layer - 1))
+            out = good("qemu-io", "-t", "unsafe", "-f", "qcow2",
+                       *(x for c in cmds for x in ("-c", c)), folder / str(layer - 1))
             assert "failed" not in out, out
             # a new one on top, now and then longer or shorter than the one below
             new = max(grain, len(flat) + rng.choice([0, 0, 0, -3, 5]) * grain)
-            good("qemu-img", "create", "-q", "-f", "qcow2", "-o", options, "-F", "qcow2", "-b", folder / str(layer - 1),
-                 folder / str(layer), new)
+            good("qemu-img", "create", "-q", "-f", "qcow2", "-o", options, "-F", "qcow2", "-b",
+                 folder / str(layer - 1), folder / str(layer), new)
             flat = flat[:new] + bytes(max(0, new - len(flat)))
             if layer % 5 == 0:
                 (folder / "flat").write_bytes(flat)
-                assert "identical" in good("qemu-img", "compare", "-f", "qcow2", "-F", "raw", folder / str(layer), folder / "flat")
+                assert "identical" in good("qemu-img", "compare", "-f", "qcow2", "-F", "raw",
+                                           folder / str(layer), folder / "flat")
                 good("qemu-img", "check", "-q", folder / str(layer - 1))
     assert ops > 1000, ops
 
 
 def instructions_of_opening(path):
-    r = subprocess.run(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", BIN / "qemu-io", "-r", "-f", "qcow2", "-c",
-                        "length", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
+    r = subprocess.run(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null",
+                        BIN / "qemu-io", "-r", "-f", "qcow2", "-c", "length", path],
+                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
     assert r.returncode == 0, r.stdout[-2000:]
     return int(re.search(r"Collected : (\d+)", r.stdout)[1])
 
 
 def test_opening_does_little_for_each_pair_of_files(tmp_path):
-    """What opening costs has a part in proportion to the files, and one to their square: permissions are
-    looked through for all files below. Refreshing all names, or draining all nodes, would make it
-    more than 9,500 instructions for each pair; it is 5,500."""
+    """What opening costs has a part in proportion to the files, and one to their square:
+    permissions are looked through for all files below. Refreshing all names, or draining all nodes,
+    would make it more than 9,500 instructions for each pair; it is 5,500."""
     paths = images.write_chain(tmp_path, 1 << 20, [{}] * 201)
     one, two = (instructions_of_opening(paths[n]) for n in (100, 200))
     assert (two - 2 * one) / (2 * 100 ** 2) < 7500, (one, two)

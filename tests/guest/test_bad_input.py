@@ -76,7 +76,8 @@ def test_a_parameter_of_the_wrong_kind(module):
 
 @pytest.mark.parametrize("config", ["nospml", "plainxen"])
 def test_a_xen_that_offers_nothing(machines, config):
-    """Without spml=1, or without our patches, the module names the cause, and software trackers work."""
+    """Without spml=1, or without our patches, the module names the cause, and software trackers
+    work."""
     m = machines(config)
     assert m.exec("insmod", "/usr/lib/ooh/ooh.ko").returncode != 0
     words = m.good(LAST_WORDS)

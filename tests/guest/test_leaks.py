@@ -54,7 +54,8 @@ insmod usr/lib/ooh/ooh.ko
 
 
 def test_memory_after_misuse(module):
-    """After trackers and processes that died, and refused parameters, guest and Xen have their memory back."""
+    """After trackers and processes that died, and refused parameters, guest and Xen have their
+    memory back."""
     vm = module()
     software = [Path(os.environ["OOH_BUILD"]) / "guest/usr"]
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""bindings/python: what it says is what libooh says; it is typed, installs, and its example plots."""
+"""bindings/python: what it says is what libooh says; it is typed, installs, and its example
+plots."""
 
 import ctypes
 import errno
@@ -17,7 +18,8 @@ import pytest
 from hostlib import LIB, TOP, backends, need
 
 PACKAGE = TOP / "bindings" / "python"
-ENV = {**os.environ, "PYTHONPATH": str(PACKAGE), "OOH_LIBRARY": str(LIB / "libooh.so.0"), "PYTHONDONTWRITEBYTECODE": "1"}
+ENV = {**os.environ, "PYTHONPATH": str(PACKAGE), "OOH_LIBRARY": str(LIB / "libooh.so.0"),
+       "PYTHONDONTWRITEBYTECODE": "1"}
 PAGE = 4096
 
 CHILD = """
@@ -42,7 +44,8 @@ def ooh():
 @pytest.fixture
 def child():
     """A process that writes to the page it is told, and where its pages begin."""
-    p = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    p = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, text=True)
     p.area = int(p.stdout.readline())
 
     def write(n):
@@ -61,12 +64,14 @@ def has(ranges, address):
 
 
 def test_backends(ooh):
-    assert [(b.name, b.usable, b.reason) for b in ooh.backends()] == [(n, b["usable"], b["reason"]) for n, b in backends().items()]
+    listed = [(n, b["usable"], b["reason"]) for n, b in backends().items()]
+    assert [(b.name, b.usable, b.reason) for b in ooh.backends()] == listed
 
 
 def test_version(ooh):
     text = (TOP / "libooh/include/ooh.h").read_text()
-    version = ".".join(re.search(rf"OOH_VERSION_{x} (\d+)", text)[1] for x in ("MAJOR", "MINOR", "PATCH"))
+    version = ".".join(re.search(rf"OOH_VERSION_{x} (\d+)", text)[1]
+                       for x in ("MAJOR", "MINOR", "PATCH"))
     assert ooh.version() == version
     assert f'\nversion = "{version}"\n' in (PACKAGE / "pyproject.toml").read_text()
 
@@ -81,7 +86,8 @@ def test_the_written_page_is_reported_and_no_other(ooh, child):
         r = t.collect()
         assert not r.all_dirty and r.reason == ""
         assert has(r.written, child.area + 3 * PAGE)
-        assert not has(r.written + r.unknown, child.area + PAGE) and not has(r.written + r.unknown, child.area + 5 * PAGE)
+        assert not has(r.written + r.unknown, child.area + PAGE)
+        assert not has(r.written + r.unknown, child.area + 5 * PAGE)
         assert ooh.pages(r.written) == sum(x.end - x.start for x in r.written) // PAGE > 0
         s = t.stats()
         assert s.rounds == 2 and s.reported >= ooh.pages(r.written)
@@ -145,7 +151,8 @@ def test_stats_are_those_of_the_header(ooh):
 def test_typed():
     if not shutil.which("mypy"):
         pytest.skip("mypy is not installed")
-    r = subprocess.run(["mypy", "--strict", "--ignore-missing-imports", "--cache-dir=/dev/null", PACKAGE / "ooh",
+    r = subprocess.run(["mypy", "--strict", "--ignore-missing-imports", "--cache-dir=/dev/null",
+                        PACKAGE / "ooh",
                         PACKAGE / "examples/heat.py"], capture_output=True, text=True, timeout=300)
     assert r.returncode == 0, r.stdout + r.stderr
 
@@ -156,11 +163,13 @@ def test_it_installs(tmp_path):
         if not importlib.util.find_spec(module):
             pytest.skip(f"python3-{module} is not installed")
     copy = shutil.copytree(PACKAGE, tmp_path / "source")
-    r = subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-build-isolation",
-                        "--target", tmp_path / "there", copy], capture_output=True, text=True, timeout=300)
+    r = subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps",
+                        "--no-build-isolation", "--target", tmp_path / "there", copy],
+                       capture_output=True, text=True, timeout=300)
     assert r.returncode == 0, r.stderr
     assert (tmp_path / "there/ooh/py.typed").exists()
-    r = subprocess.run([sys.executable, "-c", "import ooh; print(ooh.version())"], cwd="/", capture_output=True, text=True,
+    r = subprocess.run([sys.executable, "-c", "import ooh; print(ooh.version())"], cwd="/",
+                       capture_output=True, text=True,
                        env={**ENV, "PYTHONPATH": str(tmp_path / "there")})
     assert r.returncode == 0 and re.fullmatch(r"\d+\.\d+\.\d+\n", r.stdout), r.stderr
 
@@ -170,8 +179,9 @@ def test_the_example_plots(tmp_path, child):
     if not importlib.util.find_spec("matplotlib"):
         pytest.skip("python3-matplotlib is not installed")
     out = tmp_path / "heat.png"
-    p = subprocess.Popen([sys.executable, PACKAGE / "examples/heat.py", "-n", "5", "-i", "0.3", "-b", "pagemap-scan", "-o", out,
-                          "-p", str(child.pid)], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    p = subprocess.Popen([sys.executable, PACKAGE / "examples/heat.py", "-n", "5", "-i", "0.3",
+                          "-b", "pagemap-scan", "-o", out, "-p", str(child.pid)],
+                         env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while p.poll() is None:
         child.write_page(9)
         time.sleep(0.02)

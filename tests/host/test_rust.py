@@ -18,10 +18,12 @@ def cargo(tmp_path_factory):
     if not shutil.which("cargo"):
         pytest.skip("cargo is not installed")
     d = shutil.copytree(CRATE, tmp_path_factory.mktemp("rust") / "ooh-sys")
-    env = {**os.environ, "OOH_LIB_DIR": str(LIB), "LD_LIBRARY_PATH": str(LIB), "RUSTFLAGS": "-D warnings"}
+    env = {**os.environ, "OOH_LIB_DIR": str(LIB), "LD_LIBRARY_PATH": str(LIB),
+           "RUSTFLAGS": "-D warnings"}
 
     def run(*args):
-        r = subprocess.run(["cargo", *args], cwd=d, env=env, capture_output=True, text=True, timeout=600)
+        r = subprocess.run(["cargo", *args], cwd=d, env=env, capture_output=True, text=True,
+                           timeout=600)
         assert r.returncode == 0, r.stdout + r.stderr
         return r.stdout
 
@@ -35,9 +37,11 @@ def test_it_has_what_the_header_has():
     for name, body in re.findall(r"struct (ooh_\w+) \{(.*?)\n\};", header, re.S):
         ours = re.search(rf"pub struct {name} \{{(.*?)\n\}}", code, re.S)[1]
         assert re.findall(r"pub (\w+):", ours) == re.findall(r"\b\*?(\w+)(?:\[\w+\])?;", body), name
-    for name, value in re.findall(r"#define (OOH_STOPPED|OOH_ALL_DIRTY|OOH_REASON_LEN)\s+(.*)", header):
+    for name, value in re.findall(r"#define (OOH_STOPPED|OOH_ALL_DIRTY|OOH_REASON_LEN)\s+(.*)",
+                                  header):
         assert re.search(rf"{name}: \w+ = (.*);", code)[1] == value.strip("() ").replace("1u", "1")
-    version = ".".join(re.search(rf"OOH_VERSION_{x} (\d+)", header)[1] for x in ("MAJOR", "MINOR", "PATCH"))
+    version = ".".join(re.search(rf"OOH_VERSION_{x} (\d+)", header)[1]
+                       for x in ("MAJOR", "MINOR", "PATCH"))
     assert f'\nversion = "{version}"\n' in (CRATE / "Cargo.toml").read_text()
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Plots which parts of a process's memory are written over time: heat.py [-n ROUNDS] [-i SECONDS] [-b BACKEND]
-[-o PNG] -p PID. Across: rounds. Up: blocks of memory that were written at all, by address. Colour: the share
-of a block's pages that were written in the round."""
+"""Plots which parts of a process's memory are written over time: heat.py [-n ROUNDS] [-i SECONDS]
+[-b BACKEND] [-o PNG] -p PID. Across: rounds. Up: blocks of memory that were written at all, by
+address. Colour: the share of a block's pages that were written in the round."""
 
 from __future__ import annotations
 
@@ -35,11 +35,13 @@ def mappings(pid: int) -> List[Tuple[int, str]]:
     with open(f"/proc/{pid}/maps") as f:
         for line in f:
             words = line.split(None, 5)
-            out.append((int(words[0].split("-")[0], 16), words[5].strip().rsplit("/", 1)[-1] if len(words) > 5 else ""))
+            out.append((int(words[0].split("-")[0], 16),
+                        words[5].strip().rsplit("/", 1)[-1] if len(words) > 5 else ""))
     return out
 
 
-def record(pid: int, backend: str | None, rounds: int, interval: float) -> Tuple[List[Dict[int, int]], str]:
+def record(pid: int, backend: str | None, rounds: int,
+           interval: float) -> Tuple[List[Dict[int, int]], str]:
     """The rounds, one after the other, and what made them."""
     seen = []
     with ooh.Tracker(pid, backend) as tracker:
@@ -53,7 +55,8 @@ def record(pid: int, backend: str | None, rounds: int, interval: float) -> Tuple
         return seen, tracker.backend
 
 
-def plot(seen: List[Dict[int, int]], names: List[Tuple[int, str]], title: str, interval: float, out: str) -> None:
+def plot(seen: List[Dict[int, int]], names: List[Tuple[int, str]], title: str, interval: float,
+         out: str) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -74,7 +77,8 @@ def plot(seen: List[Dict[int, int]], names: List[Tuple[int, str]], title: str, i
         if not ticks or (name != ticks[-1][1] and y - ticks[-1][0] >= max(1, len(blocks) // 30)):
             ticks.append((y, name))
     figure, axes = plt.subplots(figsize=(10, 6))
-    image = axes.imshow(share, aspect="auto", origin="lower", interpolation="nearest", cmap="inferno", vmin=0, vmax=1,
+    image = axes.imshow(share, aspect="auto", origin="lower", interpolation="nearest",
+                        cmap="inferno", vmin=0, vmax=1,
                         extent=(0, len(seen) * interval, 0, len(blocks)))
     axes.set_yticks([y for y, _ in ticks], [name for _, name in ticks], fontsize=7)
     axes.set_xlabel("seconds")

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Iterable, List, NamedTuple, Optional, Type
 
-__all__ = ["Backend", "Error", "PAGE", "Range", "Round", "Stats", "Tracker", "backends", "pages", "version"]
+__all__ = ["Backend", "Error", "PAGE", "Range", "Round", "Stats", "Tracker", "backends", "pages",
+           "version"]
 
 PAGE = 4096
 
@@ -22,7 +23,8 @@ _lib = ctypes.CDLL(os.environ.get("OOH_LIBRARY", "libooh.so.0"))
 
 
 class _Backend(ctypes.Structure):
-    _fields_ = [("name", ctypes.c_char_p), ("usable", ctypes.c_int), ("reason", ctypes.c_char * _REASON_LEN)]
+    _fields_ = [("name", ctypes.c_char_p), ("usable", ctypes.c_int),
+                ("reason", ctypes.c_char * _REASON_LEN)]
 
 
 class _Range(ctypes.Structure):
@@ -32,14 +34,16 @@ class _Range(ctypes.Structure):
 _ranges_p = ctypes.POINTER(ctypes.POINTER(_Range))
 
 _lib.ooh_backends.argtypes = [ctypes.POINTER(_Backend), ctypes.c_int, ctypes.c_size_t]
-_lib.ooh_open.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint, ctypes.POINTER(ctypes.c_void_p),
-                          ctypes.c_char_p, ctypes.c_size_t]
-_lib.ooh_collect.argtypes = [ctypes.c_void_p, ctypes.c_uint, _ranges_p, ctypes.POINTER(ctypes.c_uint)]
+_lib.ooh_open.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint,
+                          ctypes.POINTER(ctypes.c_void_p), ctypes.c_char_p, ctypes.c_size_t]
+_lib.ooh_collect.argtypes = [ctypes.c_void_p, ctypes.c_uint, _ranges_p,
+                             ctypes.POINTER(ctypes.c_uint)]
 _lib.ooh_collect.restype = ctypes.c_ssize_t
 _lib.ooh_written.argtypes = _lib.ooh_unknown.argtypes = [ctypes.c_void_p, _ranges_p]
 _lib.ooh_written.restype = _lib.ooh_unknown.restype = ctypes.c_ssize_t
 _lib.ooh_fd.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
-_lib.ooh_close.argtypes = _lib.ooh_backend_name.argtypes = _lib.ooh_reason.argtypes = [ctypes.c_void_p]
+_lib.ooh_close.argtypes = [ctypes.c_void_p]
+_lib.ooh_backend_name.argtypes = _lib.ooh_reason.argtypes = [ctypes.c_void_p]
 _lib.ooh_close.restype = None
 _lib.ooh_backend_name.restype = _lib.ooh_reason.restype = _lib.ooh_version.restype = ctypes.c_char_p
 _lib.ooh_stats.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
@@ -123,16 +127,17 @@ def _list(call: ctypes._NamedFuncPointer, tracker: ctypes.c_void_p) -> List[Rang
 
 class Tracker:
     """
-    Follows the memory of a process from now on; pid 0 is the calling one, backend None the best there is.
-    stopped: the calling thread holds all of its threads in a ptrace stop.
+    Follows the memory of a process from now on; pid 0 is the calling one, backend None the best
+    there is. stopped: the calling thread holds all of its threads in a ptrace stop.
     """
 
-    def __init__(self, pid: int = 0, backend: Optional[str] = None, *, stopped: bool = False) -> None:
+    def __init__(self, pid: int = 0, backend: Optional[str] = None, *,
+                 stopped: bool = False) -> None:
         self._tracker = ctypes.c_void_p()
         self.pid = pid or os.getpid()
         why = ctypes.create_string_buffer(_REASON_LEN)
-        rc = _lib.ooh_open(pid, None if backend is None else backend.encode(), _STOPPED if stopped else 0,
-                           ctypes.byref(self._tracker), why, len(why))
+        rc = _lib.ooh_open(pid, None if backend is None else backend.encode(),
+                           _STOPPED if stopped else 0, ctypes.byref(self._tracker), why, len(why))
         if rc:
             raise Error(-rc, why.value.decode() or os.strerror(-rc))
         self.reason = why.value.decode()
@@ -151,7 +156,8 @@ class Tracker:
         tracker, result = self._open(), ctypes.c_uint()
         ranges = ctypes.POINTER(_Range)()
         while True:
-            rc = _lib.ooh_collect(tracker, _STOPPED if stopped else 0, ctypes.byref(ranges), ctypes.byref(result))
+            rc = _lib.ooh_collect(tracker, _STOPPED if stopped else 0, ctypes.byref(ranges),
+                                  ctypes.byref(result))
             if rc != -errno.EINTR:  # a signal: its handler has run, and the round goes on
                 break
         if rc < 0:
@@ -160,7 +166,8 @@ class Tracker:
                      bool(result.value & _ALL_DIRTY), bytes(_lib.ooh_reason(tracker)).decode())
 
     def fileno(self, records: int = 0) -> int:
-        """A descriptor that is readable when the log holds so many records; libooh's, not to be closed."""
+        """A descriptor that is readable when the log holds so many records; libooh's, not to be
+        closed."""
         fd: int = _lib.ooh_fd(self._open(), records)
         if fd < 0:
             raise self._fail(fd)
