@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import LONG, long
+from conftest import LONG
 from guest.test_verify import few_extra, nothing_missed, verify
 
 TESTS = "/usr/lib/ooh/tests"
@@ -138,7 +138,8 @@ def two(machines):
     m.down()
 
 
-@pytest.mark.parametrize("way", ["threads", "sibling", *map(long, ["map", "fork"])])
+@LONG
+@pytest.mark.parametrize("way", ["threads", "sibling", "map", "fork"])
 def test_two_vcpus(two, way):
     """Each leaves the guest when the other one ends a round."""
     few_extra(nothing_missed(two, "spml", way))
@@ -154,6 +155,7 @@ def test_vcpus_come_and_go(two):
     assert total["missed"] == 0 < total["changed"] and total["all_dirty"] == 0
 
 
+@LONG
 def test_virtiofs(two):
     """The back end is a process that QEMU does not know of; it has a log of its own for QEMU."""
     assert two.host("head -c 4194304 /dev/urandom >/run/share/file").returncode == 0
