@@ -24,6 +24,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: loop PID [RECORDS]\n");
 		return 2;
 	}
+	setlinebuf(stdout); /* whoever reads it sees each line as it comes */
 	if (ooh_open(pid, NULL, 0, &t, why, sizeof(why))) {
 		fprintf(stderr, "%s\n", why);
 		return 1;

@@ -233,7 +233,9 @@ def test_keys(terminal, work):
     terminal.keys("h")
     terminal.wait(lambda s: "2 of 2 running" in s[0])
     terminal.keys("p")
-    s = terminal.wait(lambda s: "PAUSED" in s[0])
+    terminal.wait(lambda s: "PAUSED" in s[0])
+    time.sleep(0.5)  # the rest of that screen
+    s = terminal.screen()
     time.sleep(0.5)
     assert column(terminal.screen(), busy.pid, "ROUND") == column(s, busy.pid, "ROUND")
     terminal.keys("p")

@@ -128,10 +128,11 @@ def test_examples(shim, bin_):
     need("pagemap-scan")
     work = subprocess.Popen(["sleep", "100"])
     clean(run(shim, bin_ / "other", work.pid, 2))
-    ended = threading.Timer(8, work.kill)
-    ended.start()
-    waiter = threading.Thread(target=work.wait)
-    waiter.start()
-    assert "ended" in clean(run(shim, bin_ / "loop", work.pid))
-    ended.join()
-    waiter.join()
+    loop = subprocess.Popen([*VALGRIND, bin_ / "loop", str(work.pid)], env=shim, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
+    # it follows the process by then
+    first = loop.stdout.readline()
+    work.kill()
+    work.wait()
+    out, err = loop.communicate(timeout=60)
+    assert first and "ended" in clean(subprocess.CompletedProcess([], loop.returncode, out, err))
