@@ -52,6 +52,9 @@ NOT_RUN = [
      "another machine, or its host"),
     (r"(apt|apt-get|dpkg|ldconfig|modprobe|insmod|systemctl|rpmbuild|sudo) |ldconfig$|"
      r"/lib/modules/", "changes the machine"),
+    (r"pip install bindings/python", "changes the machine: test_python.py installs it elsewhere"),
+    (r"python3 bindings/python/examples/", "an installed package: test_python.py runs the example"),
+    (r"(\w+=\S+ )*cargo ", "in the crate's folder: test_rust.py runs the example there"),
     (r"\.\.\.", "no command: what the reader does in between"),
 ]
 
