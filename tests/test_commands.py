@@ -50,7 +50,7 @@ NOT_RUN = [
     (r"scripts/patches|cd [\w-]+-src", "upstream's source: test_patches.py"),
     (r"cat /sys/module/kvm_intel|lspci|qemu-system|<|xl |virsh |mokutil |reboot",
      "another machine, or its host"),
-    (r"(apt|apt-get|dpkg|ldconfig|modprobe|insmod|systemctl|rpmbuild|sudo) |ldconfig$|"
+    (r"(apt|apt-get|dpkg|ldconfig|modprobe|insmod|rmmod|systemctl|rpmbuild|sudo) |ldconfig$|"
      r"/lib/modules/", "changes the machine"),
     (r"pip install bindings/python", "changes the machine: test_python.py installs it elsewhere"),
     (r"python3 bindings/python/examples/", "an installed package: test_python.py runs the example"),
