@@ -160,7 +160,8 @@ def check_make(words, of):
     for w in words:
         name, _, value = w.partition("=")
         if "=" not in w:
-            there = re.search(rf"^{re.escape(w)}:", text, re.M) is not None
+            # some rules are of several targets
+            there = re.search(rf"^([\w-]+ )*{re.escape(w)}( [\w-]+)*:", text, re.M) is not None
             assert there, f"{of}: no target {w}"
             continue
         there = re.search(rf"\$[({{](if \$\()?{name}\b|ifn?(def|eq) .*{name}|^{name} *[?:]?=", text,
