@@ -27,12 +27,6 @@ def test_without_the_module(vm, module):
     assert doctor(vm)["backend"] == "pagemap-scan"
 
 
-def test_without_permission(vm, module):
-    """Another user than root: the udev rule is not in the guest's image."""
-    r = vm.sh("chroot --userspec=65534:65534 / /usr/bin/ooh doctor --json")
-    assert json.loads(r.stdout)["log"]["obstacle"] == "permission", r.stderr
-
-
 @pytest.mark.parametrize("config, obstacle", [("nospml", "spml-missing"), ("plainxen", "xen-without-spml")])
 def test_whose_xen_offers_nothing(machines, config, obstacle):
     """Whether Xen lacks it, or has it for others: a guest's root can ask Xen."""
