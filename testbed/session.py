@@ -68,8 +68,11 @@ class Session:
             self.sock = sock
             try:
                 self.send(b"P")
-                while self.frame("the agent does not answer")[0] != b"P":
-                    pass
+                while (kind := self.frame("the agent does not answer")[0]) != b"P":
+                    if kind in (b"X", b"F"):
+                        # the end of a session that a snapshot holds: until its peer, for which
+                        # the agent takes us, hangs up, the agent throws away what comes
+                        raise ConnectionError
                 return
             except (ConnectionError, EOFError):
                 # the channel's last user was still being seen off
