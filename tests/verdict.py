@@ -46,11 +46,12 @@ def serial_logs() -> dict[Path, int]:
     return {p: p.stat().st_size for p in logs if p.exists()}
 
 
-def own_log():
+def own_log() -> list[str]:
     """This machine's, if it is the one that is tested."""
     if os.environ.get("OOH_MACHINE") != "here":
         return []
-    return subprocess.run(["dmesg"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout.splitlines()
+    return subprocess.run(["dmesg"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                          check=False).stdout.splitlines()
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +70,8 @@ def kernel_logs(request: pytest.FixtureRequest) -> Iterator[None]:
         found = [line for line in found if not any(e.search(line) for e in expected)]
         if found:
             raise RuntimeError(f"{path.parent.name}: in the serial log:\n" + "\n".join(found[:20]))
-    found = [l for l in bad_lines("\n".join(own_log()[len(own):])) if not any(e.search(l) for e in expected)]
+    found = [line for line in bad_lines("\n".join(own_log()[len(own):]))
+             if not any(e.search(line) for e in expected)]
     if found:
         raise RuntimeError("in this machine's kernel log:\n" + "\n".join(found[:20]))
 

@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Random operations on a chain of qcow2 files that is in use, against a flat copy.
 
-Each write has contents of its own, so an index that leads to a wrong file shows wrong bytes. All of the disk is
-compared after each operation that changes the chain, and now and then between."""
+Each write has contents of its own, so an index that leads to a wrong file shows wrong bytes. All of
+the disk is compared after each operation that changes the chain, and now and then between."""
+
+from __future__ import annotations
 
 import random
 import shutil
 import struct
 import subprocess
+from pathlib import Path
+from typing import Any, Iterable, Sequence
 
 import daemon
 import images
 
 GRAIN = 512
-KINDS = {"write": 400, "zero": 60, "discard": 60, "read": 250, "flush": 20, "snapshot": 30, "commit": 6, "active commit": 3,
-         "stream": 5, "resize": 4, "reopen": 6, "restart": 4, "kill": 5, "offline": 4, "base": 4}
+KINDS = {"write": 400, "zero": 60, "discard": 60, "read": 250, "flush": 20, "snapshot": 30,
+         "commit": 6, "active commit": 3, "stream": 5, "resize": 4, "reopen": 6, "restart": 4,
+         "kill": 5, "offline": 4, "base": 4}
 ON_DATA = ("write", "zero", "discard", "read", "flush")
 
 
@@ -23,60 +28,66 @@ class Mismatch(Exception):
 
 
 class Disk:
-    """A chain that begins with FILES files. OTHERS: tools of another build, for what happens while the disk isn't in use.
-    QUIET: that many times fewer operations change the chain."""
+    """A chain that begins with FILES files. OTHERS: tools of another build, for what happens while
+    the disk isn't in use. QUIET: that many times fewer operations change the chain."""
 
-    def __init__(self, tools, folder, seed, options=("cluster_size=4k",), size=4 << 20, index=("on", "auto", "off"), files=1,
-                 longest=40, others=None, quiet=1):
+    def __init__(self, tools: Path, folder: Path, seed: int,
+                 options: Sequence[str] = ("cluster_size=4k",), size: int = 4 << 20,
+                 index: Sequence[str] = ("on", "auto", "off"), files: int = 1, longest: int = 40,
+                 others: Path | None = None, quiet: int = 1) -> None:
         self.tools, self.folder, self.rng = tools, folder, random.Random(seed)
         self.others = [tools] + ([others] if others else [])
         self.options, self.index, self.longest = options, index, longest
         self.flat = bytearray(size)
-        self.older = {}
+        self.older: dict[int, set[bytes]] = {}
         self.number = self.serial = 0
         self.done = dict.fromkeys(KINDS, 0)
         self.weights = [n * (quiet if kind in ON_DATA else 1) for kind, n in KINDS.items()]
-        self.chain = []
+        self.chain: list[int] = []
         for _ in range(files - 1):
             self.made_file(size)
         self.new_file(size)
         self.begin()
 
-    def path(self, n):
+    def path(self, n: int) -> Path:
         return self.folder / f"{n}.qcow2"
 
-    def img(self, *args, tools=None):
-        r = subprocess.run([(tools or self.tools) / "qemu-img", *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                           text=True, timeout=300)
+    def img(self, *args: object, tools: Path | None = None) -> str:
+        r = subprocess.run([(tools or self.tools) / "qemu-img", *map(str, args)],
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                           timeout=300)
         if r.returncode:
             raise RuntimeError(f"qemu-img {args}: {r.stdout[-2000:]}")
         return r.stdout
 
-    def data(self, length):
+    def data(self, length: int) -> bytes:
         out = b""
         for _ in range(length // GRAIN):
             self.serial += 1
             out += struct.pack(">Q", self.serial) * (GRAIN // 8)
         return out
 
-    def made_file(self, size):
-        """One with some clusters of 4 KiB, written without QEMU. Now and then it is shorter than what is below."""
+    def made_file(self, size: int) -> None:
+        """One with some clusters of 4 KiB, written without QEMU. Now and then it is shorter than
+        what is below."""
         size -= self.rng.choice([0, 0, 0, 1, 9, 200]) * GRAIN if self.chain else 0
         clusters = {g: self.data(4096) for g in self.rng.sample(range(size // 4096), 20)}
         for g, data in clusters.items():
             self.flat[g * 4096:(g + 1) * 4096] = data
         self.flat[size:] = bytes(len(self.flat) - size)
-        images.write_image(self.path(self.number), size, clusters, self.path(self.chain[-1]) if self.chain else None, 12)
+        images.write_image(self.path(self.number), size, clusters,
+                           self.path(self.chain[-1]) if self.chain else None, 12)
         self.chain.append(self.number)
         self.number += 1
 
-    def new_file(self, size):
+    def new_file(self, size: int) -> None:
         backing = ["-F", "qcow2", "-b", self.path(self.chain[-1]), "-u"] if self.chain else []
-        self.img("create", "-q", "-f", "qcow2", *backing, "-o", self.rng.choice(self.options), self.path(self.number), size)
+        self.img("create", "-q", "-f", "qcow2", *backing, "-o", self.rng.choice(self.options),
+                 self.path(self.number), size)
         self.chain.append(self.number)
         self.number += 1
 
-    def blockdev(self, i, backing=True):
+    def blockdev(self, i: int, backing: bool = True) -> dict[str, Any]:
         n = self.chain[i]
         top = i == len(self.chain) - 1
         b = {"driver": "qcow2", "node-name": f"n{n}", "read-only": not top, "discard": "unmap",
@@ -86,43 +97,48 @@ class Disk:
         b["backing"] = f"n{self.chain[i - 1]}" if i and backing else None
         return b
 
-    def begin(self):
-        self.d = daemon.Daemon(self.tools, self.folder, [self.blockdev(i) for i in range(len(self.chain))], f"n{self.chain[-1]}")
+    def begin(self) -> None:
+        self.d = daemon.Daemon(self.tools, self.folder,
+                               [self.blockdev(i) for i in range(len(self.chain))],
+                               f"n{self.chain[-1]}")
 
-    def compare(self, why):
+    def compare(self, why: str) -> None:
         got = self.d.nbd.read(0, len(self.flat))
         if got != self.flat:
-            at = next(i for i in range(0, len(got), GRAIN) if got[i:i + GRAIN] != self.flat[i:i + GRAIN])
-            raise Mismatch(f"after {why}, operation {sum(self.done.values())}, chain {self.chain}: at {at} is "
-                           f"{got[at:at + 8].hex()}, should be {self.flat[at:at + 8].hex()}")
+            at = next(i for i in range(0, len(got), GRAIN)
+                      if got[i:i + GRAIN] != self.flat[i:i + GRAIN])
+            raise Mismatch(f"after {why}, operation {sum(self.done.values())}, chain {self.chain}: "
+                           f"at {at} is {got[at:at + 8].hex()}, should be "
+                           f"{self.flat[at:at + 8].hex()}")
 
-    def change(self, at, data):
+    def change(self, at: int, data: bytes) -> None:
         for i in range(0, len(data), GRAIN):
             self.older.setdefault(at + i, set()).add(bytes(self.flat[at + i:at + i + GRAIN]))
         self.flat[at:at + len(data)] = data
 
-    def after_kill(self):
+    def after_kill(self) -> None:
         """What wasn't flushed may be there, or what was there before."""
         got = self.d.nbd.read(0, len(self.flat))
         for at in range(0, len(got), GRAIN):
             is_ = got[at:at + GRAIN]
             if is_ != self.flat[at:at + GRAIN] and is_ not in self.older.get(at, ()):
-                raise Mismatch(f"after kill, operation {sum(self.done.values())}: at {at} is {is_[:8].hex()}, which it never was "
-                               f"since the last flush")
+                raise Mismatch(f"after kill, operation {sum(self.done.values())}: at {at} is "
+                               f"{is_[:8].hex()}, which it never was since the last flush")
         self.flat[:] = got
         self.older.clear()
 
-    def grow(self, size):
+    def grow(self, size: int) -> None:
         if size > len(self.flat):
             self.flat += bytes(size - len(self.flat))
             self.d.export_again(f"n{self.chain[-1]}")
 
-    def settle(self, i):
-        """A job leaves the file that it wrote to writable, if it was not the first one that did so, and not flushed."""
+    def settle(self, i: int) -> None:
+        """A job leaves the file that it wrote to writable, if it was not the first one that did so,
+        and not flushed."""
         if i < len(self.chain) - 1:
             self.d.qmp("blockdev-reopen", options=[self.blockdev(i)])
 
-    def drop(self, numbers):
+    def drop(self, numbers: Iterable[int]) -> None:
         """Files that a job has made superfluous. What it wrote in their place isn't flushed yet."""
         self.d.nbd.flush()
         self.older.clear()
@@ -130,7 +146,7 @@ class Disk:
             self.d.qmp("blockdev-del", node_name=f"n{n}")
             self.path(n).unlink()
 
-    def do(self, kind):
+    def do(self, kind: str) -> bool:
         rng = self.rng
         at = rng.randrange(len(self.flat) // GRAIN) * GRAIN
         n = min(rng.choice([1, 1, 2, 8, 16, 40, 200]) * GRAIN, len(self.flat) - at)
@@ -160,7 +176,8 @@ class Disk:
                 return False
             base = rng.randrange(len(self.chain) - 2)
             top = rng.randrange(base + 1, min(base + 6, len(self.chain) - 1))
-            self.d.job("block-commit", device=f"n{self.chain[-1]}", base_node=f"n{self.chain[base]}", top_node=f"n{self.chain[top]}")
+            self.d.job("block-commit", device=f"n{self.chain[-1]}",
+                       base_node=f"n{self.chain[base]}", top_node=f"n{self.chain[top]}")
             gone = self.chain[base + 1:top + 1]
             del self.chain[base + 1:top + 1]
             self.settle(base)
@@ -169,7 +186,8 @@ class Disk:
             if len(self.chain) < 2:
                 return False
             base = max(0, len(self.chain) - 1 - rng.randrange(1, 5))
-            self.d.job("block-commit", device=f"n{self.chain[-1]}", base_node=f"n{self.chain[base]}")
+            self.d.job("block-commit", device=f"n{self.chain[-1]}",
+                       base_node=f"n{self.chain[base]}")
             gone = self.chain[base + 1:]
             del self.chain[base + 1:]
             self.drop(reversed(gone))
@@ -178,7 +196,8 @@ class Disk:
                 return False
             base = rng.randrange(len(self.chain) - 2)
             top = rng.randrange(base + 2, min(base + 6, len(self.chain)))
-            self.d.job("block-stream", device=f"n{self.chain[top]}", base_node=f"n{self.chain[base]}")
+            self.d.job("block-stream", device=f"n{self.chain[top]}",
+                       base_node=f"n{self.chain[base]}")
             gone = self.chain[base + 1:top]
             del self.chain[base + 1:top]
             self.settle(base + 1)
@@ -208,27 +227,32 @@ class Disk:
         elif kind == "offline":
             self.d.quit()
             tools = rng.choice(self.others)
-            top = self.path(self.chain[-1])
+            overlay = self.path(self.chain[-1])
             if len(self.chain) < 3:
                 pass
             elif rng.randrange(2):
-                self.img("commit", "-q", top, tools=tools)
+                self.img("commit", "-q", overlay, tools=tools)
             else:
                 keep = rng.randrange(max(0, len(self.chain) - 4), len(self.chain) - 1)
-                self.img("rebase", "-q", "-F", "qcow2", "-b", self.path(self.chain[keep]), top, tools=tools)
+                self.img("rebase", "-q", "-F", "qcow2", "-b", self.path(self.chain[keep]), overlay,
+                         tools=tools)
                 del self.chain[keep + 1:-1]
             self.begin()
         return True
 
-    def base_changes(self):
-        """The base isn't part of the disk for a while, and is written to meanwhile. The daemon has the same nodes in the same
-        places afterwards. Only a walk can tell where the disk shows the base."""
+    def base_changes(self) -> bool:
+        """The base isn't part of the disk for a while, and is written to meanwhile. The daemon has
+        the same nodes in the same places afterwards. Only a walk can tell where the disk shows the
+        base."""
         if len(self.chain) < 3:
             return False
         base, above, top = self.blockdev(0), self.blockdev(1), self.blockdev(len(self.chain) - 1)
         self.compare("base")  # an index, if there is one, is complete now
-        self.d.qmp("blockdev-reopen", options=[{**above, "backing": None}, {**base, "read-only": False}])
-        self.d.qmp("block-export-add", type="nbd", id="b", node_name=base["node-name"], name="b", writable=True)
+        self.d.qmp("blockdev-reopen",
+                   options=[{**above, "backing": None}, {**base, "read-only": False}])
+        self.d.qmp("block-export-add", type="nbd", id="b", node_name=base["node-name"], name="b",
+                   writable=True)
+        new: dict[int, bytes]
         nbd, new = daemon.Nbd(self.d.nbd_path, "b"), {}
         for at in self.rng.sample(range(0, nbd.size // GRAIN * GRAIN, GRAIN), 40):
             new[at] = self.data(GRAIN)
@@ -245,19 +269,20 @@ class Disk:
                 self.older.pop(at, None)
         self.compare("base")
         if got != self.flat:
-            raise Mismatch(f"operation {sum(self.done.values())}: the base has changed, and the disk isn't what a walk says")
+            raise Mismatch(f"operation {sum(self.done.values())}: the base has changed, and the "
+                           "disk isn't what a walk says")
         if self.index:
             self.d.qmp("blockdev-reopen", options=[top])
         return True
 
-    def step(self):
+    def step(self) -> None:
         kind = self.rng.choices(list(KINDS), self.weights)[0]
         if self.do(kind):
             self.done[kind] += 1
             if kind not in ON_DATA or not sum(self.done.values()) % 100:
                 self.compare(kind)
 
-    def end(self):
+    def end(self) -> None:
         self.compare("all")
         self.d.quit()
         for n in self.chain:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""For the tests of ooh checkpoint: a criu that only pretends, and images of memory that are made up."""
+"""For the tests of ooh checkpoint: a criu that only pretends, and images of memory that are made
+up."""
+
+from __future__ import annotations
 
 import contextlib
 import gzip
@@ -8,7 +11,9 @@ import random
 import re
 import signal
 import struct
+import subprocess
 from pathlib import Path
+from typing import Iterator, Mapping, Sequence
 
 from hostlib import ooh
 
@@ -17,13 +22,13 @@ PRETENDER = """#!/bin/sh
 case $1 in
 check) exit ${CHECK:-0} ;;
 restore)
-	pwd -P >"$WHERE"
-	echo "$@" >"$WHERE.arguments"
-	[ -z "$COPY" ] || cp -r .. "$COPY"
-	[ -z "$HANG" ] || { setsid sh -c 'echo $$ >"$HANG"; exec sleep 1000' & sleep 1000; }
-	[ -z "$SAYS" ] || { echo "$SAYS"; exit 1; }
-	while [ $# -gt 0 ]; do [ "$1" != --pidfile ] || echo 4711 >"$2"; shift; done
-	exit 0 ;;
+    pwd -P >"$WHERE"
+    echo "$@" >"$WHERE.arguments"
+    [ -z "$COPY" ] || cp -r .. "$COPY"
+    [ -z "$HANG" ] || { setsid sh -c 'echo $$ >"$HANG"; exec sleep 1000' & sleep 1000; }
+    [ -z "$SAYS" ] || { echo "$SAYS"; exit 1; }
+    while [ $# -gt 0 ]; do [ "$1" != --pidfile ] || echo 4711 >"$2"; shift; done
+    exit 0 ;;
 esac
 echo "$@" >arguments.img
 [ -z "$SLOW" ] || sleep 30
@@ -33,7 +38,7 @@ while [ $# -gt 0 ]; do [ "$1" != --prev-images-dir ] || ln -s "$2" parent; shift
 """
 
 
-def pretended(folder):
+def pretended(folder: Path) -> dict[str, str]:
     """The environment in which it is criu."""
     criu = folder / "criu"
     criu.write_text(PRETENDER)
@@ -41,8 +46,11 @@ def pretended(folder):
     return {**os.environ, "OOH_CRIU": str(criu), "WHERE": str(folder / "where")}
 
 
-def checkpoint(d, env, *args, status=0, rounds=5, cmd=("--", "sleep", "60")):
-    r = ooh("checkpoint", "-e", "0.05", *(["-n", rounds] if rounds else []), *args, d, *cmd, env=env)
+def checkpoint(d: Path, env: Mapping[str, str], *args: object, status: int = 0,
+               rounds: int | None = 5, cmd: Sequence[object] = ("--", "sleep", "60"),
+               ) -> subprocess.CompletedProcess[str]:
+    r = ooh("checkpoint", "-e", "0.05", *(["-n", rounds] if rounds else []), *args, d, *cmd,
+            env=env)
     for pid in re.findall(r"^process (\d+)$", r.stdout, re.M):
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
@@ -50,37 +58,39 @@ def checkpoint(d, env, *args, status=0, rounds=5, cmd=("--", "sleep", "60")):
     return r
 
 
-def present(d):
+def present(d: Path) -> list[int]:
     return sorted(int(p.name) for p in d.iterdir() if p.name.isdigit())
 
 
-def restored(d, env, tmp_path):
+def restored(d: Path, env: Mapping[str, str], tmp_path: Path) -> int:
     r = ooh("restore", d, env=env)
     assert r.returncode == 0, r.stderr
     return int((tmp_path / "where").read_text().strip().rsplit("/", 1)[1])
 
 
-def manage(*args, status=0, env=None):
+def manage(*args: object, status: int = 0,
+           env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     r = ooh("checkpoint", *args, env=env)
     assert r.returncode == status, r.stdout + r.stderr
     return r
 
 
-def varint(n):
+def varint(n: int) -> bytes:
     out = b""
     while n > 0x7f:
         out, n = out + bytes([n & 0x7f | 0x80]), n >> 7
     return out + bytes([n])
 
 
-def message(*fields):
+def message(*fields: tuple[int, int | bytes]) -> bytes:
     """Of a protocol buffer; (number, value)."""
     return b"".join(varint(f << 3) + varint(v) if isinstance(v, int) else
                     varint(f << 3 | 2) + varint(len(v)) + v for f, v in fields)
 
 
-def image(magic, *records):
-    return struct.pack("<II", 0x54564319, magic) + b"".join(struct.pack("<I", len(r)) + r for r in records)
+def image(magic: int, *records: bytes) -> bytes:
+    return struct.pack("<II", 0x54564319, magic) + b"".join(struct.pack("<I", len(r)) + r
+                                                            for r in records)
 
 
 PARENT, LAZY, PRESENT = 1, 2, 4
@@ -90,10 +100,13 @@ PAGE = 4096
 class Memory:
     """Some pages that change, and CRIU's images of them."""
 
-    def __init__(self, seed):
+    pages: dict[int, tuple[int, int]]
+    known: dict[int, tuple[int, int]]
+
+    def __init__(self, seed: int) -> None:
         self.random, self.pages, self.known, self.round = random.Random(seed), {}, {}, 0
 
-    def change(self):
+    def change(self) -> None:
         self.round += 1
         for _ in range(60):
             n = self.random.randrange(300)
@@ -103,12 +116,12 @@ class Memory:
                 self.pages[n] = (self.round, n)
 
     @staticmethod
-    def content(page):
+    def content(page: tuple[int, int]) -> bytes:
         return struct.pack("<II", *page) * (PAGE // 8)
 
-    def entries(self):
+    def entries(self) -> list[tuple[int, int, int]]:
         """(page, count, flags): neighbours of a kind together, but not always."""
-        out = []
+        out: list[tuple[int, int, int]] = []
         for n in sorted(self.pages):
             flags = PARENT if self.known.get(n) == self.pages[n] else PRESENT
             flags |= LAZY if n > 200 else 0
@@ -119,26 +132,29 @@ class Memory:
                 out.append((n, 1, flags))
         return out
 
-    def dump(self, folder, whole):
+    def dump(self, folder: Path, whole: bool) -> dict[int, tuple[int, int]]:
         """The images, and what was in memory."""
         folder.mkdir(parents=True)
         if whole:
             self.known = {}
         entries = self.entries()
-        records = [message((1, 0x7f0000000000 + n * PAGE), (2, count), (4, flags), (5, count)) for n, count, flags in entries]
+        records = [message((1, 0x7f0000000000 + n * PAGE), (2, count), (4, flags), (5, count))
+                   for n, count, flags in entries]
         (folder / "pagemap-7.img").write_bytes(image(0x56084025, message((1, 3)), *records))
         here = [n + i for n, count, flags in entries if flags & PRESENT for i in range(count)]
         (folder / "pages-3.img").write_bytes(b"".join(self.content(self.pages[n]) for n in here))
-        (folder / "core-7.img").write_bytes(image(0x55053847, message((1, 1), (3, message((1, 1), (6, b"victim"))))))
-        (folder / "pstree.img").write_bytes(image(0x50273030, message((1, 7), (2, 0)), message((1, 9), (2, 7))))
+        (folder / "core-7.img").write_bytes(
+            image(0x55053847, message((1, 1), (3, message((1, 1), (6, b"victim"))))))
+        (folder / "pstree.img").write_bytes(
+            image(0x50273030, message((1, 7), (2, 0)), message((1, 9), (2, 7))))
         self.known = dict(self.pages)
         return dict(self.pages)
 
 
-def fields(data):
+def fields(data: bytes) -> Iterator[tuple[int, int]]:
     at = 0
 
-    def number():
+    def number() -> int:
         nonlocal at
         n = shift = 0
         while True:
@@ -151,7 +167,8 @@ def fields(data):
         yield number() >> 3, number()
 
 
-def read_pagemap(folder):
+def read_pagemap(folder: Path) -> tuple[int, list[dict[int, int]]]:
+    records: list[dict[int, int]]
     data, at, records = (folder / "pagemap-7.img").read_bytes(), 8, []
     while at < len(data):
         size, = struct.unpack_from("<I", data, at)
@@ -160,8 +177,9 @@ def read_pagemap(folder):
     return records[0][1], records[1:]
 
 
-def memory_of(folder):
+def memory_of(folder: Path) -> dict[int, bytes]:
     """What a restore would bring back: page -> content."""
+    out: dict[int, bytes]
     number, entries = read_pagemap(folder)
     file, at, out = folder / f"pages-{number}.img", 0, {}
     packed = Path(f"{file}.gz")
