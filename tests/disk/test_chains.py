@@ -19,8 +19,8 @@ BIN = BUILD / "sqemu" / "usr" / "bin"
 IOTESTS = BUILD / "testbed" / "sqemu-patched" / "iotests" / "tests" / "qemu-iotests"
 
 # what the patches of the series are tested by: tests/qemu-iotests/tests
-OURS = ["backing-chain-files", "backing-unusable", long("long-backing-chain"), "qcow2-autoclear-reopen",
-        "qcow2-chain-index"]
+OURS = ["backing-chain-files", "backing-unusable", long("long-backing-chain"),
+        "qcow2-autoclear-reopen", "qcow2-chain-index"]
 # of those that were there before: backing files, copy on write, short ones, commit, rebase
 THEIRS = ["017", "018", "034", "037", "038", "050", "097", "114", "126", "177", "179", "279"]
 # these take longer: convert, rebase and its options, check, feature bits, zeroes

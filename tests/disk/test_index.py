@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The index of backing files (chain-index): random operations on a chain that is in use, against a flat copy."""
+"""The index of backing files (chain-index): random operations on a chain that is in use, against a
+flat copy."""
 
 import os
 from pathlib import Path
@@ -12,8 +13,8 @@ TOP = Path(__file__).resolve().parent.parent.parent
 BIN = Path(os.environ.get("OOH_BUILD", TOP / "build")) / "sqemu/usr/bin"
 
 SMALL = ("cluster_size=4k",)
-MIXED = ("cluster_size=4k", "cluster_size=512", "cluster_size=64k", "cluster_size=16k,extended_l2=on", "cluster_size=2M",
-         "compat=0.10")
+MIXED = ("cluster_size=4k", "cluster_size=512", "cluster_size=64k",
+         "cluster_size=16k,extended_l2=on", "cluster_size=2M", "compat=0.10")
 
 
 @pytest.mark.parametrize("seed, options, index", [

@@ -16,7 +16,8 @@ SIZE = 32 * CLUSTER
 
 
 def study(*args):
-    r = subprocess.run([TOP / "bench/disk-study", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300)
+    r = subprocess.run([TOP / "bench/disk-study", *args], stdout=subprocess.PIPE,
+                       stderr=subprocess.PIPE, text=True, timeout=300)
     assert r.returncode == 0, r.stderr
     return r.stdout
 
@@ -36,7 +37,8 @@ def test_made_images(tmp_path, chains):
     assert total > 25 * chains / 3
     got = json.loads(study("--json", tmp_path))
     assert got["images"] == total and not got["broken"]
-    assert {d["disk"]: (d["files"], d["depth"]["mean"], d["depth"]["most"]) for d in got["disks"]} == expect
+    assert {d["disk"]: (d["files"], d["depth"]["mean"], d["depth"]["most"])
+            for d in got["disks"]} == expect
     assert set(got["shared"].values()) == {1}
     assert f"{total} images, {len(expect)} disks" in study(tmp_path)
 

@@ -15,7 +15,8 @@ def doctor(m, *args, status=0):
 
 def test_it_works(vm, module):
     d = doctor(vm)
-    assert d["backend"] == LOGS[0] and d["log"] == {"usable": True, "obstacle": None, "what": None, "cure": None}
+    assert d["backend"] == LOGS[0]
+    assert d["log"] == {"usable": True, "obstacle": None, "what": None, "cure": None}
     assert vm.exec("ooh", "doctor").stdout.startswith(f"ooh works here by {LOGS[0]}: ")
 
 
@@ -27,7 +28,8 @@ def test_without_the_module(vm, module):
     assert doctor(vm)["backend"] == "pagemap-scan"
 
 
-@pytest.mark.parametrize("config, obstacle", [("nospml", "spml-missing"), ("plainxen", "xen-without-spml")])
+@pytest.mark.parametrize("config, obstacle",
+                         [("nospml", "spml-missing"), ("plainxen", "xen-without-spml")])
 def test_whose_xen_offers_nothing(machines, config, obstacle):
     """Whether Xen lacks it, or has it for others: a guest's root can ask Xen."""
     m = machines(config)

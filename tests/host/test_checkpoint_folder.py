@@ -10,7 +10,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from criulib import LAZY, PAGE, PARENT, PRESENT, Memory, checkpoint, manage, memory_of, present, pretended, read_pagemap, restored
+from criulib import (LAZY, PAGE, PARENT, PRESENT, Memory, checkpoint, manage, memory_of, present,
+                     pretended, read_pagemap, restored)
 from hostlib import HERE, OOH, compile_c, ooh
 
 
@@ -21,15 +22,16 @@ def env(tmp_path):
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    """A folder with two chains of four, and what was in memory at each: (folder, states). In memory, where the disk
-    keeps nobody waiting."""
+    """A folder with two chains of four, and what was in memory at each: (folder, states). In
+    memory, where the disk keeps nobody waiting."""
     tmp = tmp_path_factory.mktemp("images")
     env = pretended(tmp)
     memory, states = Memory(7), {}
     for n in range(1, 9):
         memory.change()
         states[n] = memory.dump(tmp / f"{n:06}", n in (1, 5))
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as top:
+    with tempfile.TemporaryDirectory(
+            dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as top:
         d = Path(top) / "original"
         checkpoint(d, {**env, "IMAGES": str(tmp)}, "-l", "4", "-k", "8", rounds=8)
         assert present(d) == list(range(1, 9))
@@ -79,8 +81,10 @@ def test_inspect(chain):
     d, states = chain
     doc = json.loads(manage("inspect", "--json", d, 8).stdout)
     assert doc == json.loads(manage("inspect", "--json", d).stdout)
-    assert doc["builds_on"] == [7, 6, 5] and doc["pages_here"] + doc["pages_before"] == len(states[8])
-    assert doc["processes"] == [{"pid": 7, "parent": 0, "command": "victim"}, {"pid": 9, "parent": 7, "command": ""}]
+    assert doc["builds_on"] == [7, 6, 5]
+    assert doc["pages_here"] + doc["pages_before"] == len(states[8])
+    assert doc["processes"] == [{"pid": 7, "parent": 0, "command": "victim"},
+                                {"pid": 9, "parent": 7, "command": ""}]
     assert re.search(r"^builds on +7, 6, 5$", manage("inspect", d).stdout, re.M)
     manage("inspect", d, 9, status=3)
     manage("inspect", d, "x", status=2)
@@ -93,14 +97,16 @@ def test_verify(chain):
         f.write(b"X")
     text = manage("verify", d, status=1).stdout.splitlines()
     assert [n for n, row in enumerate(text, 1) if row.endswith(": whole")] == [1, 2, 3, 4, 5]
-    assert text[5] == "checkpoint 6: cannot be used: 000006/pages-3.img is damaged: its checksum differs"
+    assert text[5] == ("checkpoint 6: cannot be used: 000006/pages-3.img is damaged: "
+                       "its checksum differs")
     assert text[6] == "checkpoint 7: cannot be used: it builds on 6"
     manage("verify", d, 4)
     manage("verify", d, 8, status=1)
     # a link that leads elsewhere is no damage to any file
     (d / "000004" / "parent").unlink()
     (d / "000004" / "parent").symlink_to("../000002")
-    assert "000004/parent is ../000002, and should be 000003" in manage("verify", d, 4, status=1).stdout
+    assert ("000004/parent is ../000002, and should be 000003"
+            in manage("verify", d, 4, status=1).stdout)
 
 
 def test_verify_looks_for_every_page(tmp_path, env):
@@ -112,7 +118,8 @@ def test_verify_looks_for_every_page(tmp_path, env):
         memory.known[500] = memory.pages[500] = (9, 9)
     checkpoint(tmp_path / "c", {**env, "IMAGES": str(tmp_path / "images")}, rounds=2)
     text = manage("verify", tmp_path / "c", status=1).stdout
-    assert "checkpoint 2: cannot be used: pagemap-7.img: page 7f00001f4000 is missing in checkpoint 1" in text
+    assert ("checkpoint 2: cannot be used: pagemap-7.img: page 7f00001f4000 is missing in "
+            "checkpoint 1" in text)
 
 
 def test_prune(chain):
@@ -157,12 +164,15 @@ def test_merge(chain):
     d, states = chain
     (d / "000006" / "complete").stat()
     r = manage("merge", d, 7)
-    assert r.stdout == "checkpoint 7: it holds everything now, and builds on none of the 2 before it\n"
+    assert r.stdout == ("checkpoint 7: it holds everything now, and builds on none of the 2 "
+                        "before it\n")
     same(d, states)
-    assert not (d / "000007" / "parent").is_symlink() and os.readlink(d / "000008" / "parent") == "../000007"
+    assert not (d / "000007" / "parent").is_symlink()
+    assert os.readlink(d / "000008" / "parent") == "../000007"
     assert all(not e[4] & PARENT for e in read_pagemap(d / "000007")[1])
     assert {e[4] for e in read_pagemap(d / "000007")[1]} == {PRESENT, PRESENT | LAZY}
-    assert not [p for p in d.iterdir() if "merge" in p.name] and not (d / "000007" / "ooh-merge").exists()
+    assert not [p for p in d.iterdir() if "merge" in p.name]
+    assert not (d / "000007" / "ooh-merge").exists()
     manage("verify", d)
     manage("prune", "-k", 2, d)
     assert present(d) == [7, 8]
@@ -189,7 +199,8 @@ def test_merge_leaves_what_it_cannot_do(chain):
     assert (d / "000008" / "notes").read_text() == "mine" and present(d) == list(range(1, 9))
 
 
-@pytest.mark.parametrize("args", [("merge",), ("prune", "-k", "2"), ("compress", "-w", "gzip")], ids=lambda a: a[0])
+@pytest.mark.parametrize("args", [("merge",), ("prune", "-k", "2"), ("compress", "-w", "gzip")],
+                         ids=lambda a: a[0])
 def test_a_crash_in_the_middle_loses_nothing(chain, original, tmp_path, args):
     """At each of its steps: what is complete is what it was, and the next one does it all."""
     d, states = chain
@@ -199,10 +210,12 @@ def test_a_crash_in_the_middle_loses_nothing(chain, original, tmp_path, args):
         shutil.copytree(original[0], d, symlinks=True)
         env = {**os.environ, "LD_PRELOAD": str(shim), "DIE_AT": str(at)}
         r = ooh("checkpoint", args[0], *args[1:], d, env=env)
-        complete = [x["number"] for x in json.loads(manage("list", "--json", d).stdout) if x["complete"]]
+        complete = [x["number"] for x in json.loads(manage("list", "--json", d).stdout)
+                    if x["complete"]]
         assert {7, 8} <= set(complete)
         for n in complete:
-            assert memory_of(d / f"{n:06}") == {p: Memory.content(c) for p, c in states[n].items()}, (at, n)
+            assert memory_of(d / f"{n:06}") == {
+                p: Memory.content(c) for p, c in states[n].items()}, (at, n)
         manage("verify", d)
         if r.returncode == 0:
             break
@@ -217,6 +230,7 @@ def test_a_crash_in_the_middle_loses_nothing(chain, original, tmp_path, args):
 
 def test_compressed_ones_are_restored(chain, env, tmp_path):
     d, states = chain
+
     def size():
         return sum(x["bytes"] for x in json.loads(manage("list", "--json", d).stdout))
 
@@ -231,8 +245,10 @@ def test_compressed_ones_are_restored(chain, env, tmp_path):
         r = ooh("restore", d, n, env={**env, "TMPDIR": str(tmp_path)})
         assert r.stdout == f"checkpoint {n}: process 4711\n", r.stderr
         # what criu saw was plain, and nothing is left of it
-        assert memory_of(tmp_path / f"seen{n}" / f"{n:06}") == {p: Memory.content(c) for p, c in states[n].items()}
-        assert not list((tmp_path / f"seen{n}").glob("*/*.gz")) and not list(tmp_path.glob("ooh-restore*"))
+        assert memory_of(tmp_path / f"seen{n}" / f"{n:06}") == {
+            p: Memory.content(c) for p, c in states[n].items()}
+        assert not list((tmp_path / f"seen{n}").glob("*/*.gz"))
+        assert not list(tmp_path.glob("ooh-restore*"))
     assert "is compressed (ooh checkpoint compress --undo)" in manage("merge", d, status=3).stderr
     manage("compress", "--undo", d)
     assert not list(d.glob("*/*.gz"))
@@ -248,13 +264,15 @@ def test_a_damaged_compressed_one_is_not_restored(chain, env):
     data = bytearray((d / "000006" / "pages-3.img.gz").read_bytes())
     data[len(data) // 2] ^= 1
     (d / "000006" / "pages-3.img.gz").write_bytes(data)
-    assert "checkpoint 6: cannot be used: 000006/pages-3.img, which is compressed, is damaged" in manage("verify", d, status=1).stdout
+    assert ("checkpoint 6: cannot be used: 000006/pages-3.img, which is compressed, is damaged"
+            in manage("verify", d, status=1).stdout)
     assert ooh("restore", d, env=env).stdout == "checkpoint 5: process 4711\n"
     (d / "000002" / "pages-3.img.gz").unlink()
     assert "000002/pages-3.img is missing" in manage("verify", d, status=1).stdout
 
 
-@pytest.mark.parametrize("program, suffix", [("zstd", "zst"), ("gzip", "gz"), ("xz", "xz"), ("lz4", "lz4")])
+@pytest.mark.parametrize("program, suffix",
+                         [("zstd", "zst"), ("gzip", "gz"), ("xz", "xz"), ("lz4", "lz4")])
 def test_programs_that_compress(chain, program, suffix):
     if not shutil.which(program):
         pytest.skip(f"{program} is not installed")
@@ -271,7 +289,8 @@ def test_a_program_that_does_not_compress(chain, tmp_path):
     d, states = chain
     (tmp_path / "gzip").write_text("#!/bin/sh\n[ \"$2\" = -c ] && head -c 100\nexit 0\n")
     (tmp_path / "gzip").chmod(0o755)
-    r = manage("compress", "-w", "gzip", d, status=3, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    r = manage("compress", "-w", "gzip", d, status=3,
+               env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
     assert "checkpoint 1: pages-3.img: gzip" in r.stderr
     same(d, states)
     assert not list(d.glob("*/*.gz*"))
@@ -282,7 +301,8 @@ def test_old_chains_are_compressed(tmp_path, env):
     d = tmp_path / "c"
     checkpoint(d, env, "-l", "2", "-k", "4", "--compress=gzip", rounds=5)
     assert present(d) == [1, 2, 3, 4, 5]
-    assert sorted(p.parent.name for p in d.glob("*/pages-1.img.gz")) == ["000001", "000002", "000003", "000004"]
+    assert sorted(p.parent.name for p in d.glob("*/pages-1.img.gz")) == [
+        "000001", "000002", "000003", "000004"]
     assert (d / "000005" / "pages-1.img").exists()
     manage("verify", d)
 
@@ -290,10 +310,12 @@ def test_old_chains_are_compressed(tmp_path, env):
 def test_a_folder_in_use(tmp_path, env):
     """One that goes on making checkpoints can be looked at, and nothing else."""
     d = tmp_path / "c"
-    p = subprocess.Popen([OOH, "checkpoint", "-e", "1000", str(d), "-p", str(os.getpid())], env=env, stdout=subprocess.PIPE, text=True)
+    p = subprocess.Popen([OOH, "checkpoint", "-e", "1000", str(d), "-p", str(os.getpid())], env=env,
+                         stdout=subprocess.PIPE, text=True)
     try:
         assert p.stdout.readline().startswith("checkpoint 1: ")
-        assert "complete" in manage("list", d).stdout and "everything" in manage("inspect", d).stdout
+        assert "complete" in manage("list", d).stdout
+        assert "everything" in manage("inspect", d).stdout
         for args in (("prune", "-k", 1), ("merge",)):
             assert "in use" in manage(*args, d, status=3).stderr
     finally:
@@ -318,7 +340,8 @@ def test_an_older_one_is_restored(tmp_path, env):
     assert (tmp_path / "where").read_text().strip().endswith("/000002")
     (d / "000001" / "pages-1.img").write_text("imagE\n")
     r = ooh("restore", d, 2, env=env)
-    assert r.returncode == 3 and "checkpoint 2 cannot be used: 000001/pages-1.img is damaged" in r.stderr
+    assert r.returncode == 3
+    assert "checkpoint 2 cannot be used: 000001/pages-1.img is damaged" in r.stderr
     assert ooh("restore", d, 9, env=env).returncode == 3
 
 

@@ -35,10 +35,11 @@ def command(tmp_path):
 
 def with_device(command, mode, user=()):
     """ooh doctor where /dev/ooh is a file of root's; nobody else sees that one."""
-    script = """mount -t tmpfs -o mode=755 none /dev && : >/dev/ooh && chmod "$1" /dev/ooh && shift &&
-        exec "$@" """
+    script = """mount -t tmpfs -o mode=755 none /dev && : >/dev/ooh && chmod "$1" /dev/ooh &&
+        shift && exec "$@" """
     r = subprocess.run(["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", mode,
-                        *user, command, "doctor", "--json"], capture_output=True, text=True, timeout=60)
+                        *user, command, "doctor", "--json"],
+                       capture_output=True, text=True, timeout=60)
     assert r.stdout, r.stderr
     return json.loads(r.stdout)
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""tests/run --here: the guest's tests on this machine, which has no log: what it needs, and what it leaves out."""
+"""tests/run --here: the guest's tests on this machine, which has no log: what it needs, and what it
+leaves out."""
 
 import subprocess
 
@@ -9,8 +10,9 @@ RUN = TOP / "tests" / "run"
 
 
 def here(*command, **kw):
-    return subprocess.run([*command, RUN, "--here", "-k", "store", "tests/guest/test_verify.py"], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, timeout=800, **kw)
+    return subprocess.run([*command, RUN, "--here", "-k", "store", "tests/guest/test_verify.py"],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=800,
+                          **kw)
 
 
 def test_it_says_what_it_needs():

@@ -36,7 +36,8 @@ def test_it_finds_what_is_planted(env, tmp_path):
         assert r.returncode and ("Sanitizer" in r.stderr or "runtime error" in r.stderr), code
 
 
-@pytest.mark.parametrize("file", ["test_cli.py", "test_native.py", "test_top_host.py", "test_checkpoint_folder.py"])
+@pytest.mark.parametrize("file", ["test_cli.py", "test_native.py", "test_top_host.py",
+                                  "test_checkpoint_folder.py"])
 def test_once_more(env, file):
     """But for the tests that preload something of their own."""
     r = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q",

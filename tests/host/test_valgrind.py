@@ -128,8 +128,8 @@ def test_examples(shim, bin_):
     need("pagemap-scan")
     work = subprocess.Popen(["sleep", "100"])
     clean(run(shim, bin_ / "other", work.pid, 2))
-    loop = subprocess.Popen([*VALGRIND, bin_ / "loop", str(work.pid)], env=shim, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True)
+    loop = subprocess.Popen([*VALGRIND, bin_ / "loop", str(work.pid)], env=shim,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     # it follows the process by then
     first = loop.stdout.readline()
     work.kill()

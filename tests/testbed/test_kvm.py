@@ -22,7 +22,8 @@ def kvm(machines):
 
 
 def test_the_host_is_the_distributions_kvm_with_pml(kvm):
-    r = kvm.host("cd /sys/module/kvm_intel/parameters && cat pml ept eptad; uname -r; cat /proc/sys/kernel/tainted")
+    r = kvm.host("cd /sys/module/kvm_intel/parameters && cat pml ept eptad; uname -r; "
+                 "cat /proc/sys/kernel/tainted")
     assert r.returncode == 0, r.stderr
     assert r.stdout.split() == ["Y", "Y", "Y", kvm.good("uname -r").strip(), "0"]
 
@@ -62,7 +63,8 @@ def test_data_comes_through_and_as_it_is_made(kvm, verb):
     data = bytes(range(256)) * 8_000
     r = kvm.run(verb, "cat", text=False, stdin=None, input=data)
     assert r.stdout == data
-    p = subprocess.Popen([VM, verb, "--config", "kvm", "--", "sh", "-c", "echo first; sleep 3; echo second"],
+    p = subprocess.Popen([VM, verb, "--config", "kvm", "--", "sh", "-c",
+                          "echo first; sleep 3; echo second"],
                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     assert p.stdout.readline() == b"first\n"
     assert p.poll() is None
@@ -73,7 +75,8 @@ def test_the_log_comes_through_qemu(kvm):
     kvm.good("rmmod ooh 2>/dev/null; test ! -e /dev/ooh")
     lines = backends(kvm)
     for log in ("epml", "spml"):
-        assert re.match(r"not usable +\S+ .*not loaded.*QEMU's device ooh-pml", lines[log]), lines[log]
+        assert re.match(r"not usable +\S+ .*not loaded.*QEMU's device ooh-pml",
+                        lines[log]), lines[log]
     kvm.good("/usr/lib/ooh/reload; test -e /dev/ooh")
     lines = backends(kvm)
     assert re.match(r"usable .*KVM, through QEMU's device", lines["spml"])
@@ -95,15 +98,16 @@ def test_nothing_tracked_costs_nothing(kvm):
     path, = re.findall(r"/(device\[\d+\]) \(ooh-pml\)", device)
     started = f"hmp qom-get /machine/peripheral-anon/{path} started"
     assert "false" in kvm.host(started).stdout
-    kvm.good("setsid ooh record -b spml -n 100000 -i 100 -p 1 </dev/null >/run/out 2>&1 & for i in $(seq 50); do "
-             "[ -s /run/out ] && break; sleep 0.1; done")
+    kvm.good("setsid ooh record -b spml -n 100000 -i 100 -p 1 </dev/null >/run/out 2>&1 & "
+             "for i in $(seq 50); do [ -s /run/out ] && break; sleep 0.1; done")
     assert "true" in kvm.host(started).stdout
     kvm.good("pkill -x ooh; while pgrep -x ooh; do sleep 0.1; done")
     assert "false" in kvm.host(started).stdout
 
 
-@pytest.mark.parametrize("program", ["store", "absent", "huge", "kernel_write", "many_mappings", "mapping", "markers", "poll",
-                                     "remapped", "several", "stopped", "unheld"])
+@pytest.mark.parametrize("program", ["store", "absent", "huge", "kernel_write", "many_mappings",
+                                     "mapping", "markers", "poll", "remapped", "several", "stopped",
+                                     "unheld"])
 def test_program(kvm, program):
     """Those of tests/guest that the log has a part in. make check-kvm runs all."""
     kvm.good("/usr/lib/ooh/reload")
@@ -124,12 +128,13 @@ def test_a_planted_fault_is_found(kvm, fault):
 
 
 def test_the_next_tracker_reports_no_more(kvm):
-    """When the last tracker ends, KVM takes away what it mapped by small pages. What it maps anew is written for it:
-    all that the oracle reads, if the module had not touched it before."""
+    """When the last tracker ends, KVM takes away what it mapped by small pages. What it maps anew
+    is written for it: all that the oracle reads, if the module had not touched it before."""
     kvm.good("/usr/lib/ooh/reload; redis-server --port 6379 --save '' --daemonize yes; sleep 1; "
              "redis-benchmark -t set -n 6000 -r 3000 -d 1024 -P 64 -c 4 -q")
     for _ in range(3):
-        r, *_ = verify(kvm, "-b", "spml", "-n", "2", "-i", "50", "-p", kvm.good("pidof redis-server").strip())["rounds"]
+        r, *_ = verify(kvm, "-b", "spml", "-n", "2", "-i", "50",
+                       "-p", kvm.good("pidof redis-server").strip())["rounds"]
         assert r["mapped"] > 2000 and r["reported"] < r["mapped"] / 4, r
     kvm.good("pkill -x redis-server")
 
@@ -153,7 +158,8 @@ def test_restored_from_its_snapshot(kvm):
     assert kvm.host("test -e /tmp/left-behind").returncode == 1
     assert time.monotonic() - began < 60
     for sh in (kvm.sh, kvm.host):
-        a, b = map(float, sh("cut -d' ' -f1 /proc/uptime; sleep 0.5; cut -d' ' -f1 /proc/uptime").stdout.split())
+        a, b = map(float, sh("cut -d' ' -f1 /proc/uptime; sleep 0.5; "
+                             "cut -d' ' -f1 /proc/uptime").stdout.split())
         assert 0.49 <= b - a < 30
 
 
