@@ -10,8 +10,7 @@ import pytest
 from conftest import SOFTWARE, VM
 from guest.test_verify import fault_is_found, few_extra, nothing_missed, verify
 from hard import soaking
-
-from testbed.test_hard import sound
+from hard.test_hard import sound
 
 TESTS = "/usr/lib/ooh/tests"
 
