@@ -7,6 +7,7 @@ the verdict, as everywhere."""
 import pytest
 
 from fuzz import fuzzing
+from guest.domain import spml_stats
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_a_soft_reset(machine):
     logs, and amid calls. (What would see to everything else of the domain does not run.)"""
     machine.good("setsid ooh record -n 1000 -i 20 -- /usr/lib/ooh/tests/changers store </dev/null "
                  ">/dev/null 2>&1 & sleep 2")
-    before = fuzzing.stats(machine)
+    before = spml_stats(machine)
     after = fuzzing.soft_reset(machine)
     print(before, after)
     assert before["tracked"] > 0 == after["tracked"] == after["logged"]
@@ -69,7 +70,7 @@ def test_a_soft_reset(machine):
     seen = fuzzing.reset_in_the_midst(machine, seed=3)
     print(seen)
     assert seen["records"] > 0 == seen["tracked"] == seen["logged"]
-    assert not fuzzing.bad_lines(fuzzing.log(machine))
+    assert not fuzzing.bad_lines(machine.log())
 
 
 @pytest.mark.parametrize("fault, words", [
