@@ -242,6 +242,12 @@ static bool late(const struct chunk *c, unsigned int i)
 	return c->late[i / 64] >> (i % 64) & 1;
 }
 
+/* The kernel takes such pages out and brings them back as it likes. */
+static bool of_file_or_shared(const struct mapping *map)
+{
+	return map->file || map->shared;
+}
+
 static void forget(struct oracle *o, uint64_t page, const struct mapping *map)
 {
 	struct chunk *c = o->table[slot(o, page / (CHUNK_PAGES * PAGE))];
@@ -250,7 +256,7 @@ static void forget(struct oracle *o, uint64_t page, const struct mapping *map)
 	if (!c)
 		return;
 	drop_copy(o, c->copy[i]);
-	c->copy[i] = (seen(c, i) || late(c, i)) && (map->file || map->shared) ? unknown : NULL;
+	c->copy[i] = (seen(c, i) || late(c, i)) && of_file_or_shared(map) ? unknown : NULL;
 }
 
 static int note(struct oracle *o, uint64_t page, uint64_t word, const struct mapping *map,
@@ -324,7 +330,7 @@ static int look_batch(struct oracle *o, uint64_t start, size_t pages, const stru
 		if (!rc)
 			rc = update(o, page, o->buf + i * PAGE);
 		if (rc > 0 && !o->first)
-			rc = note(o, page, 0, map, rc == 2 && (map->file || map->shared));
+			rc = note(o, page, 0, map, rc == 2 && of_file_or_shared(map));
 	}
 	return rc < 0 ? rc : 0;
 }
@@ -513,7 +519,7 @@ static int vanished(struct oracle *o)
 			if (seen(c, j) || (late(c, j) ? !o->first : !c->copy[j]))
 				continue;
 			map = mapping_of(o, page);
-			kept = map && (map->file || map->shared);
+			kept = map && of_file_or_shared(map);
 			if (map && !kept && c->copy[j] != zeros && c->copy[j] != unknown)
 				rc = note(o, page, 0, map, false);
 			drop_copy(o, c->copy[j]);
@@ -632,7 +638,7 @@ static int look(struct oracle *o)
 	for (i = 0; i < o->nmaps && !rc; i++)
 		rc = each_word_there(o, o->maps[i].start, o->maps[i].end, look_words, &o->maps[i]);
 	for (i = 0; i < o->nmaps && !rc; i++)
-		if (o->maps[i].file || o->maps[i].shared)
+		if (of_file_or_shared(&o->maps[i]))
 			rc = each_word_there(o, o->maps[i].start, o->maps[i].end, find_late,
 					     &o->maps[i]);
 	return rc ? rc : vanished(o);
