@@ -665,18 +665,10 @@ int oracle_look(struct oracle *o)
 	return look(o);
 }
 
-static const unsigned char *copy_of(const struct oracle *o, uint64_t page)
-{
-	const struct chunk *c = o->table[slot(o, page / (CHUNK_PAGES * PAGE))];
-
-	return c ? c->copy[page / PAGE % CHUNK_PAGES] : NULL;
-}
-
 /* A page that was in swap at the look: 1 if it changed, 0 if not or if it is not known. */
 static int look_late(struct oracle *o, const struct note *n)
 {
 	uint64_t word = 0;
-	bool known;
 	int rc;
 
 	if (pread(o->pagemap, &word, sizeof(word), n->page / PAGE * sizeof(word)) != sizeof(word))
@@ -690,11 +682,10 @@ static int look_late(struct oracle *o, const struct note *n)
 	}
 	/*
 	 * Shared memory in swap has no entry: this one is a marker (of a userfaultfd, say), which
-	 * tells nothing about the time before it.
+	 * tells nothing about the time before it, unless there is a copy of then.
 	 */
-	known = !o->maps[n->map].shared || copy_of(o, n->page);
 	rc = update(o, n->page, o->buf);
-	return rc > 0 && !known ? 0 : rc;
+	return rc == 2 && o->maps[n->map].shared ? 0 : rc;
 }
 
 /* How many of the pages that were there at the look are in the ranges? */
