@@ -31,7 +31,7 @@
 BUILD ?= build
 override BUILD := $(abspath $(BUILD))
 export OOH_BUILD := $(BUILD)
-VERSION := $(shell scripts/version)
+VERSION = $(shell scripts/version)
 PREFIX ?= /usr/local
 prefix ?= $(PREFIX)
 libdir ?= $(prefix)/lib
