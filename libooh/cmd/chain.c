@@ -66,8 +66,7 @@ int chain_open(const char *path, enum use use)
 /* Calls visit for each checkpoint, whether it is complete or not. */
 static void for_each(int dir, void (*visit)(int dir, long n, void *arg), void *arg)
 {
-	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	DIR *d = images_list(dir);
 	struct dirent *e;
 
 	while (d && (e = readdir(d)))
@@ -75,8 +74,6 @@ static void for_each(int dir, void (*visit)(int dir, long n, void *arg), void *a
 			visit(dir, number_of(e->d_name), arg);
 	if (d)
 		closedir(d);
-	else if (copy >= 0)
-		close(copy);
 }
 
 /* A short file of checkpoint n as a string of less than size bytes; false: there is none. */
@@ -455,22 +452,18 @@ bool chain_made(const char *name)
 /* Takes what criu made out of a folder of ours. The mark of completeness goes first. */
 static void empty(int at, bool log)
 {
-	int copy;
 	struct dirent *e;
 	DIR *d;
 
 	unlinkat(at, MARK, 0);
 	fsync(at);
-	copy = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	d = copy < 0 ? NULL : fdopendir(copy);
+	d = images_list(at);
 	while (d && (e = readdir(d)))
 		if (chain_made(e->d_name) && strcmp(e->d_name, OWN) && strcmp(e->d_name, MERGING) &&
 		    (log || strcmp(e->d_name, LOG)))
 			unlinkat(at, e->d_name, 0);
 	if (d)
 		closedir(d);
-	else if (copy >= 0)
-		close(copy);
 }
 
 static int open_ours(int dir, long n, const char *owner)
@@ -588,8 +581,7 @@ static void remove_merge(int dir, const char *name)
 /* What a merge left that did not come to its end, before the exchange or after it. */
 void chain_clean_merges(int dir)
 {
-	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	DIR *d = images_list(dir);
 	struct dirent *e;
 	long n;
 
@@ -598,8 +590,6 @@ void chain_clean_merges(int dir)
 			remove_merge(dir, e->d_name);
 	if (d)
 		closedir(d);
-	else if (copy >= 0)
-		close(copy);
 }
 
 static int touch(int at, const char *name)

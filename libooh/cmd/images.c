@@ -94,16 +94,27 @@ static bool is_image(const char *name)
 	return n > 4 && !strcmp(name + n - 4, ".img");
 }
 
+/* The names in the folder, from the first one on, whatever was read by way of at. */
+DIR *images_list(int at)
+{
+	int copy = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+
+	if (!d && copy >= 0)
+		close(copy);
+	return d;
+}
+
 /* Writes the checksums of the images in the folder. */
 int images_sum(int at)
 {
-	int copy = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = 0;
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	DIR *d = images_list(at);
 	int fd = openat(at, CHECKSUMS, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
 	unsigned long long bytes;
 	struct dirent *e;
 	uint32_t sum;
+	int rc = 0;
 
 	if (!d || !f)
 		rc = -errno;
@@ -122,8 +133,6 @@ int images_sum(int at)
 		close(fd);
 	if (d)
 		closedir(d);
-	else if (copy >= 0)
-		close(copy);
 	return rc;
 }
 

@@ -3,12 +3,14 @@
 #ifndef OOH_IMAGES_H
 #define OOH_IMAGES_H
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define CHECKSUMS "checksums"
 
+DIR *images_list(int at);
 int images_sum(int at);
 int images_sum_fd(int fd, uint32_t *sum, unsigned long long *bytes);
 int images_sum_file(int at, const char *name, uint32_t *sum, unsigned long long *bytes);

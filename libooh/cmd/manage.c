@@ -176,14 +176,11 @@ static json_t *processes(int at)
 
 static void count_pages_of(int at, uint64_t *here, uint64_t *before)
 {
-	int copy = dup(at);
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	DIR *d = images_list(at);
 	struct dirent *e;
 	struct pagemap_image pm;
 
 	*here = *before = 0;
-	if (d)
-		rewinddir(d);
 	while (d && (e = readdir(d))) {
 		if (!is_pagemap(e->d_name) || pagemap_image_read(&pm, at, e->d_name))
 			continue;
@@ -193,8 +190,6 @@ static void count_pages_of(int at, uint64_t *here, uint64_t *before)
 	}
 	if (d)
 		closedir(d);
-	else if (copy >= 0)
-		close(copy);
 }
 
 static json_t *options_of(const struct manage *m, long n)

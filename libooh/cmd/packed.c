@@ -244,16 +244,12 @@ static int unpack(int at, int out, const char *name, char *why, size_t size)
 
 static int for_each_image(int at, int (*visit)(int at, const char *name, void *arg), void *arg)
 {
-	int copy = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = 0;
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	DIR *d = images_list(at);
 	struct dirent *e;
+	int rc = 0;
 
-	if (!d) {
-		rc = -errno;
-		if (copy >= 0)
-			close(copy);
-		return rc;
-	}
+	if (!d)
+		return -errno;
 	while (!rc && (e = readdir(d)))
 		if (is_pages(e->d_name))
 			rc = visit(at, e->d_name, arg);
