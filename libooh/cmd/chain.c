@@ -290,6 +290,18 @@ static void look_at_files(int dir, struct checkpoint *c)
 	closedir(d);
 }
 
+/* What there is to say of n without reading its images */
+struct checkpoint chain_look(int dir, long n)
+{
+	struct checkpoint c = { .n = n };
+
+	read_owner(dir, n, c.owner);
+	c.marked = read_mark(dir, n, &c.parent);
+	c.length = chain_length(dir, n);
+	look_at_files(dir, &c);
+	return c;
+}
+
 struct list {
 	struct checkpoint *v;
 	size_t n, cap;
@@ -299,23 +311,18 @@ struct list {
 static void add_to_list(int dir, long n, void *arg)
 {
 	struct list *l = arg;
-	struct checkpoint *c;
+	struct checkpoint *v;
 
 	if (l->n == l->cap) {
-		c = realloc(l->v, (l->cap + 64) * sizeof(*c));
-		if (!c) {
+		v = realloc(l->v, (l->cap + 64) * sizeof(*v));
+		if (!v) {
 			l->failed = true;
 			return;
 		}
-		l->v = c;
+		l->v = v;
 		l->cap += 64;
 	}
-	c = &l->v[l->n++];
-	*c = (struct checkpoint){ .n = n };
-	read_owner(dir, n, c->owner);
-	c->marked = read_mark(dir, n, &c->parent);
-	c->length = chain_length(dir, n);
-	look_at_files(dir, c);
+	l->v[l->n++] = chain_look(dir, n);
 }
 
 static int by_number(const void *a, const void *b)

@@ -28,6 +28,7 @@ struct checkpoint {
 int chain_open(const char *path, enum use use);
 void chain_name(char name[static NAME_LEN], long n);
 int chain_folder(int dir, long n);
+struct checkpoint chain_look(int dir, long n);
 int chain_list(int dir, struct checkpoint **list, size_t *n);
 long chain_highest(int dir);
 long chain_newest(int dir);

@@ -117,18 +117,11 @@ struct done {
 static struct done look_at(const struct job *j, long n, uint64_t began)
 {
 	struct done d = { .n = n, .seconds = (now_ns() - began) / 1e9 };
-	struct checkpoint *v;
-	size_t i, count;
-	int at;
+	struct checkpoint c = chain_look(j->dir, n);
+	int at = chain_folder(j->dir, n);
 
-	chain_list(j->dir, &v, &count);
-	for (i = 0; i < count; i++)
-		if (v[i].n == n)
-			d.bytes = v[i].bytes;
-	free(v);
-	at = chain_folder(j->dir, n);
-	d.incremental = chain_length(j->dir, n) > 1 &&
-			!(at >= 0 && images_all_dirty(at, d.why, sizeof(d.why)));
+	d.bytes = c.bytes;
+	d.incremental = c.length > 1 && !(at >= 0 && images_all_dirty(at, d.why, sizeof(d.why)));
 	if (at >= 0)
 		close(at);
 	return d;
