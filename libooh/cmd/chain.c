@@ -510,16 +510,28 @@ void chain_remove(int dir, long n, const char *owner)
 	unlinkat(dir, name, AT_REMOVEDIR);
 }
 
-/* Of the checkpoints, marks those that keep builds on, and itself. */
-static void mark_kept(const struct checkpoint *v, size_t n, bool *kept, long keep)
+/* Of a list, the checkpoint of this number; NULL: it is not there. */
+struct checkpoint *chain_find(struct checkpoint *v, size_t n, long number)
 {
 	size_t i;
 
-	for (i = n; i > 0 && keep != NO_CHECKPOINT; i--)
-		if (v[i - 1].n == keep) {
-			kept[i - 1] = true;
-			keep = v[i - 1].marked ? v[i - 1].parent : NO_CHECKPOINT;
-		}
+	for (i = 0; i < n; i++)
+		if (v[i].n == number)
+			return &v[i];
+	return NULL;
+}
+
+/* Marks what those that are kept build on, too. */
+void chain_keep_parents(struct checkpoint *v, size_t n, bool *kept)
+{
+	const struct checkpoint *parent;
+	size_t i;
+
+	for (i = n; i > 0; i--) {
+		parent = kept[i - 1] && v[i - 1].marked ? chain_find(v, n, v[i - 1].parent) : NULL;
+		if (parent)
+			kept[parent - v] = true;
+	}
 }
 
 /*
@@ -541,13 +553,15 @@ void chain_tidy(int dir, const char *owner, long keep, long spare)
 
 		if (!c->length || (!strcmp(c->owner, owner) && !keep))
 			continue;
-		mark_kept(v, n, kept, c->n);
+		kept[i - 1] = true;
 		if (strcmp(c->owner, owner))
 			continue;
 		keep--;
 		if (newest == NO_CHECKPOINT)
 			newest = c->n;
 	}
+	if (kept)
+		chain_keep_parents(v, n, kept);
 	for (i = n; kept && i > 0; i--)
 		if (!kept[i - 1] && v[i - 1].n < newest && v[i - 1].n != spare)
 			chain_remove(dir, v[i - 1].n, owner);

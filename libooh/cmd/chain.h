@@ -30,6 +30,8 @@ void chain_name(char name[static NAME_LEN], long n);
 int chain_folder(int dir, long n);
 struct checkpoint chain_look(int dir, long n);
 int chain_list(int dir, struct checkpoint **list, size_t *n);
+struct checkpoint *chain_find(struct checkpoint *v, size_t n, long number);
+void chain_keep_parents(struct checkpoint *v, size_t n, bool *kept);
 long chain_highest(int dir);
 long chain_newest(int dir);
 int chain_length(int dir, long n);

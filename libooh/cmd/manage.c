@@ -38,12 +38,7 @@ struct verb {
 
 static struct checkpoint *by_n(const struct manage *m, long n)
 {
-	size_t i;
-
-	for (i = 0; i < m->n; i++)
-		if (m->v[i].n == n)
-			return &m->v[i];
-	return NULL;
+	return chain_find(m->v, m->n, n);
 }
 
 static int pid_of(const struct checkpoint *c)
@@ -371,9 +366,8 @@ static bool *choose_kept(struct manage *m)
 		}
 	}
 	progress_end();
-	for (i = m->n; kept && i > 0; i--)
-		if (kept[i - 1] && m->v[i - 1].marked && by_n(m, m->v[i - 1].parent))
-			kept[by_n(m, m->v[i - 1].parent) - m->v] = true;
+	if (kept)
+		chain_keep_parents(m->v, m->n, kept);
 	free(done);
 	return kept;
 }
