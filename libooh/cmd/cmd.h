@@ -3,6 +3,7 @@
 #ifndef OOH_CMD_H
 #define OOH_CMD_H
 
+#include <argp.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -73,11 +74,13 @@ int cmd_checkpoint(int argc, char **argv);
 int cmd_manage(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
 
-/* Of argp's, which has it as -? */
+/* Of argp's, which has it as -?; with parse_help() for what a parser does not know itself */
 #define HELP_OPTION                                     \
 	{                                               \
 		NULL, 'h', NULL, OPTION_HIDDEN, NULL, 0 \
 	}
+
+error_t parse_help(int key, struct argp_state *state);
 
 void said_by(const char *name);
 bool flush_output(void);

@@ -322,9 +322,6 @@ error_t job_parse(int key, char *arg, struct argp_state *state)
 	char *end;
 
 	switch (key) {
-	case 'h':
-		argp_state_help(state, state->out_stream, ARGP_HELP_STD_HELP);
-		return 0;
 	case 'c':
 		if (j->ncriu_options == MAX_OPTIONS)
 			argp_error(state, "too many options for criu");
@@ -347,5 +344,5 @@ error_t job_parse(int key, char *arg, struct argp_state *state)
 			argp_error(state, "in which folder are the checkpoints?");
 		return 0;
 	}
-	return ARGP_ERR_UNKNOWN;
+	return parse_help(key, state);
 }

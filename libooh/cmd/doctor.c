@@ -25,9 +25,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	struct doctor *d = state->input;
 
 	switch (key) {
-	case 'h':
-		argp_state_help(state, state->out_stream, ARGP_HELP_STD_HELP);
-		return 0;
 	case 'b':
 		d->backend = arg;
 		return 0;
@@ -35,7 +32,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		d->json = true;
 		return 0;
 	}
-	return ARGP_ERR_UNKNOWN;
+	return parse_help(key, state);
 }
 
 static const struct argp_option options[] = {

@@ -71,6 +71,14 @@ static const struct argp_option list_options[] = {
 	{ 0 },
 };
 
+error_t parse_help(int key, struct argp_state *state)
+{
+	if (key != 'h')
+		return ARGP_ERR_UNKNOWN;
+	argp_state_help(state, state->out_stream, ARGP_HELP_STD_HELP);
+	return 0;
+}
+
 static long number(struct argp_state *state, const char *what, const char *text, long min, long max)
 {
 	char *end;
@@ -138,9 +146,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	struct arguments *a = state->input;
 
 	switch (key) {
-	case 'h':
-		argp_state_help(state, state->out_stream, ARGP_HELP_STD_HELP);
-		return 0;
 	case 'b':
 		a->o.backend = arg;
 		return 0;
@@ -180,7 +185,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		check(state, a);
 		return 0;
 	}
-	return ARGP_ERR_UNKNOWN;
+	return parse_help(key, state);
 }
 
 static const struct argp backends_argp = {

@@ -485,9 +485,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	char *end;
 
 	switch (key) {
-	case 'h':
-		argp_state_help(state, state->out_stream, ARGP_HELP_STD_HELP);
-		return 0;
 	case 'j':
 		m->json = true;
 		return 0;
@@ -529,7 +526,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 			argp_error(state, "how many are to be kept? Give -k N");
 		return 0;
 	}
-	return ARGP_ERR_UNKNOWN;
+	return parse_help(key, state);
 }
 
 static const struct argp_option json_options[] = {
