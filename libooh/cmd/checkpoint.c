@@ -443,16 +443,6 @@ static double real(struct argp_state *state, const char *text)
 	return d;
 }
 
-static long natural(struct argp_state *state, const char *what, const char *text, long max)
-{
-	char *end;
-	long n = strtol(text, &end, 10);
-
-	if (end == text || *end || n < 1 || n > max)
-		argp_error(state, "%s: \"%s\" is not a number from 1 to %ld", what, text, max);
-	return n;
-}
-
 static void check_backend(struct argp_state *state, const char *name)
 {
 	struct ooh_backend v[16];
@@ -473,13 +463,13 @@ static error_t parse_checkpoint(int key, char *arg, struct argp_state *state)
 		j->every = real(state, arg);
 		return 0;
 	case 'l':
-		j->length = natural(state, "-l", arg, 1000);
+		j->length = parse_number(state, "-l", arg, 1, 1000);
 		return 0;
 	case 'n':
-		j->rounds = natural(state, "-n", arg, LONG_MAX);
+		j->rounds = parse_number(state, "-n", arg, 1, LONG_MAX);
 		return 0;
 	case 'k':
-		j->keep = natural(state, "-k", arg, 1000000);
+		j->keep = parse_number(state, "-k", arg, 1, 1000000);
 		return 0;
 	case 'b':
 		check_backend(state, arg);
@@ -505,7 +495,7 @@ static error_t parse_checkpoint(int key, char *arg, struct argp_state *state)
 		j->last = true;
 		return 0;
 	case 'p':
-		j->pid = natural(state, "-p", arg, INT_MAX);
+		j->pid = parse_number(state, "-p", arg, 1, INT_MAX);
 		return 0;
 	case ARGP_KEY_ARGS:
 		j->cmd = state->argv + state->next;

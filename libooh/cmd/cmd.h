@@ -81,6 +81,7 @@ int cmd_restore(int argc, char **argv);
 	}
 
 error_t parse_help(int key, struct argp_state *state);
+long parse_number(struct argp_state *state, const char *what, const char *text, long min, long max);
 
 void said_by(const char *name);
 bool flush_output(void);

@@ -316,6 +316,17 @@ int folder_open(const char *path, enum use use, int *dir)
 	return *dir < 0 ? ST_CANNOT : ST_OK;
 }
 
+/* What may follow the folder, once */
+long checkpoint_number(struct argp_state *state, const char *arg)
+{
+	char *end;
+	long n = strtol(arg, &end, 10);
+
+	if (state->arg_num > 1 || end == arg || *end || n < 1)
+		argp_error(state, "\"%s\" is no number of a checkpoint", arg);
+	return n;
+}
+
 error_t job_parse(int key, char *arg, struct argp_state *state)
 {
 	struct job *j = state->input;

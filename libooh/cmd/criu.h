@@ -55,8 +55,9 @@ bool criu_wants(const struct job *j, const char *option);
 int criu_remember(const struct job *j, const char *folder);
 void criu_recall(struct job *j, const char *folder);
 
-/* Both commands' */
+/* Of the commands that take such a folder */
 int folder_open(const char *path, enum use use, int *dir);
+long checkpoint_number(struct argp_state *state, const char *arg);
 error_t job_parse(int key, char *arg, struct argp_state *state);
 
 #endif

@@ -79,7 +79,8 @@ error_t parse_help(int key, struct argp_state *state)
 	return 0;
 }
 
-static long number(struct argp_state *state, const char *what, const char *text, long min, long max)
+/* A number from min to max, or the end with what is wrong with this one */
+long parse_number(struct argp_state *state, const char *what, const char *text, long min, long max)
 {
 	char *end;
 	long n;
@@ -103,7 +104,7 @@ static void add_pids(struct argp_state *state, struct options *o, char *list)
 		if (!v)
 			argp_failure(state, ST_CANNOT, ENOMEM, "-p");
 		o->pids = v;
-		o->pid = number(state, "-p", word, 1, INT_MAX);
+		o->pid = parse_number(state, "-p", word, 1, INT_MAX);
 		for (i = 0; i < o->npids && v[i] != o->pid; i++)
 			;
 		if (i == o->npids)
@@ -150,10 +151,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		a->o.backend = arg;
 		return 0;
 	case 'i':
-		a->o.interval_ms = number(state, "-i", arg, 0, 24 * 3600 * 1000);
+		a->o.interval_ms = parse_number(state, "-i", arg, 0, 24 * 3600 * 1000);
 		return 0;
 	case 'n':
-		a->o.rounds = number(state, "-n", arg, 1, INT_MAX);
+		a->o.rounds = parse_number(state, "-n", arg, 1, INT_MAX);
 		return 0;
 	case 's':
 		a->o.summary = true;
@@ -171,7 +172,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		if (a->top)
 			add_pids(state, &a->o, arg);
 		else
-			a->o.pid = number(state, "-p", arg, 1, INT_MAX);
+			a->o.pid = parse_number(state, "-p", arg, 1, INT_MAX);
 		return 0;
 	case 'j':
 		a->o.json = true;

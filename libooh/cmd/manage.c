@@ -482,7 +482,6 @@ static int compress(struct manage *m)
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct manage *m = state->input;
-	char *end;
 
 	switch (key) {
 	case 'j':
@@ -501,20 +500,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		m->undo = true;
 		return 0;
 	case 'k':
-		m->keep = strtol(arg, &end, 10);
-		if (end == arg || *end || m->keep < 1 || m->keep > 1000000)
-			argp_error(state, "-k: \"%s\" is not a number from 1 to 1000000", arg);
+		m->keep = parse_number(state, "-k", arg, 1, 1000000);
 		return 0;
 	case ARGP_KEY_ARG:
 		if (!m->path) {
 			m->path = arg;
 			return 0;
 		}
-		m->number = strtol(arg, &end, 10);
 		if (m->verb->run == prune || m->verb->run == compress)
 			return ARGP_ERR_UNKNOWN;
-		if (end == arg || *end || m->number < 1 || state->arg_num > 1)
-			argp_error(state, "\"%s\" is no number of a checkpoint", arg);
+		m->number = checkpoint_number(state, arg);
 		return 0;
 	case ARGP_KEY_END:
 		if (!m->path)

@@ -256,12 +256,9 @@ static const struct argp_option restore_options[] = {
 static error_t parse_restore(int key, char *arg, struct argp_state *state)
 {
 	struct job *j = state->input;
-	char *end;
 
 	if (key == ARGP_KEY_ARG && j->path) {
-		j->number = strtol(arg, &end, 10);
-		if (state->arg_num > 1 || end == arg || *end || j->number < 1)
-			argp_error(state, "\"%s\" is no number of a checkpoint", arg);
+		j->number = checkpoint_number(state, arg);
 		return 0;
 	}
 	return job_parse(key, arg, state);
