@@ -92,6 +92,8 @@ void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int say_no_tracking(const struct options *o, int rc, const char *reason);
 int print_json(json_t *root);
 void put_json_line(json_t *root);
+json_t *json_backend(const struct ooh_backend *b);
+void put_backend(const struct ooh_backend *b);
 json_t *json_address(uint64_t address);
 const char *clock_time(char buf[static 16]);
 json_t *json_time(void);

@@ -118,9 +118,7 @@ static int print_document(const struct doctor *d)
 	json_object_set_new(root, "kernel", json_string(d->machine.release));
 	json_object_set_new(root, "others", text_or_null(d->others));
 	for (i = 0; i < d->n; i++)
-		json_array_append_new(list,
-				      json_pack("{s:s, s:b, s:s}", "name", d->v[i].name, "usable",
-						d->v[i].usable, "reason", d->v[i].reason));
+		json_array_append_new(list, json_backend(&d->v[i]));
 	json_object_set_new(root, "backends", list);
 	return print_json(root);
 }
@@ -177,7 +175,6 @@ int cmd_doctor(int argc, char **argv)
 	/* of the logs all was said */
 	for (i = 0; i < d.n; i++)
 		if (!is_log(&d.v[i]) || d.v[i].usable)
-			printf("%-13s  %-10s  %s\n", d.v[i].name,
-			       d.v[i].usable ? "usable" : "not usable", d.v[i].reason);
+			put_backend(&d.v[i]);
 	return works(&d) ? ST_OK : ST_CANNOT;
 }

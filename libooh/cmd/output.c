@@ -191,6 +191,17 @@ uint64_t now_ns(void)
 	return t.tv_sec * UINT64_C(1000000000) + t.tv_nsec;
 }
 
+json_t *json_backend(const struct ooh_backend *b)
+{
+	return json_pack("{s:s, s:b, s:s}", "name", b->name, "usable", b->usable, "reason",
+			 b->reason);
+}
+
+void put_backend(const struct ooh_backend *b)
+{
+	printf("%-13s  %-10s  %s\n", b->name, b->usable ? "usable" : "not usable", b->reason);
+}
+
 int cmd_backends(bool json)
 {
 	struct ooh_backend v[16];
@@ -199,12 +210,9 @@ int cmd_backends(bool json)
 
 	for (i = 0; i < n; i++) {
 		if (json)
-			json_array_append_new(root, json_pack("{s:s, s:b, s:s}", "name", v[i].name,
-							      "usable", v[i].usable, "reason",
-							      v[i].reason));
+			json_array_append_new(root, json_backend(&v[i]));
 		else
-			printf("%-13s  %-10s  %s\n", v[i].name,
-			       v[i].usable ? "usable" : "not usable", v[i].reason);
+			put_backend(&v[i]);
 	}
 	return json ? print_json(root) : ST_OK;
 }
