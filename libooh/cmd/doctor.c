@@ -17,7 +17,8 @@ struct doctor {
 	const struct ooh_backend *log;	/* spml */
 	struct machine machine;
 	struct obstacle obstacle; /* on the way to the processor's log */
-	char name[64], others[256];
+	char name[64];
+	const char *others; /* which processes of others can be followed; NULL: all */
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -56,18 +57,14 @@ static bool is_log(const struct ooh_backend *b)
 	return b && (!strcmp(b->name, "epml") || !strcmp(b->name, "spml"));
 }
 
-/* Which processes of others can be followed, in words; empty: all. */
-static void say_of_others(struct doctor *d)
+static const char *others(const struct machine *m)
 {
-	d->others[0] = '\0';
-	if (d->machine.may_trace_all)
-		return;
-	snprintf(
-		d->others, sizeof(d->others), "%s",
-		d->machine.ptrace_scope
-			? "As this user: programs that ooh starts (ooh top -- COMMAND). Those that run "
-			  "already (-p PID) need root, or kernel.yama.ptrace_scope=0."
-			: "As this user: the user's own processes. Those of others need root.");
+	if (m->may_trace_all)
+		return NULL;
+	if (m->ptrace_scope)
+		return "As this user: programs that ooh starts (ooh top -- COMMAND). Those that run "
+		       "already (-p PID) need root, or kernel.yama.ptrace_scope=0.";
+	return "As this user: the user's own processes. Those of others need root.";
 }
 
 static void examine(struct doctor *d)
@@ -89,7 +86,7 @@ static void examine(struct doctor *d)
 		d->obstacle.id = "version";
 		snprintf(d->obstacle.what, sizeof(d->obstacle.what), "%s", d->log->reason);
 	}
-	say_of_others(d);
+	d->others = others(&d->machine);
 }
 
 static bool works(const struct doctor *d)
@@ -134,24 +131,21 @@ static void print_answer(const struct doctor *d)
 {
 	if (works(d))
 		printf("ooh works here by %s: %s.\n", d->best->name, d->best->reason);
-	else if (d->backend && !is_log(d->best))
+	/* no log; or epml, and there is the other log */
+	else if (d->backend && (!is_log(d->best) || (d->log && d->log->usable)))
 		printf("%s does not work here: %s.\n", d->best->name, d->best->reason);
-	else if (d->backend && d->log && d->log->usable)
-		/* epml, and there is the other log */
-		printf("%s does not work here: %s.\n", d->best->name, d->best->reason);
-	else if (d->backend) {
-		printf("%s does not work here: ", d->best->name);
+	else {
+		printf("%s does not work here: ", d->backend ? d->best->name : "ooh");
 		print_obstacle(&d->obstacle);
-	} else {
-		printf("ooh does not work here: ");
-		print_obstacle(&d->obstacle);
-		printf("No tracker of the kernel's is usable, either; ooh backends says why.\n");
+		if (!d->backend)
+			printf("No tracker of the kernel's is usable, either; ooh backends says "
+			       "why.\n");
 	}
 	if (works(d) && !is_log(d->best) && d->obstacle.id) {
 		printf("Not by the processor's log (spml): ");
 		print_obstacle(&d->obstacle);
 	}
-	if (works(d) && d->others[0])
+	if (works(d) && d->others)
 		printf("%s\n", d->others);
 	printf("\n%-13s  %s, Linux %s\n", "machine", d->name, d->machine.release);
 }
