@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "chain.h"
+#include "crimage.h"
 #include "images.h"
 #include "packed.h"
 
@@ -448,12 +449,12 @@ bool chain_made(const char *name)
 					     "criu-options",
 					     OWN,
 					     MERGING };
-	size_t i, n = strlen(name);
+	size_t i;
 
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (!strcmp(name, names[i]))
 			return true;
-	return (n > 4 && !strcmp(name + n - 4, ".img")) || packed_name(name);
+	return is_image(name) || packed_name(name);
 }
 
 /* Takes what criu made out of a folder of ours. The mark of completeness goes first. */

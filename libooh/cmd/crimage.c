@@ -132,11 +132,22 @@ void image_free(struct image *img)
 	*img = (struct image){ 0 };
 }
 
-bool is_pagemap(const char *name)
+bool is_image(const char *name)
 {
 	size_t n = strlen(name);
 
-	return !strncmp(name, "pagemap-", 8) && n > 4 && !strcmp(name + n - 4, ".img");
+	return n > 4 && !strcmp(name + n - 4, ".img");
+}
+
+bool is_pagemap(const char *name)
+{
+	return !strncmp(name, "pagemap-", 8) && is_image(name);
+}
+
+/* Of memory's pages, compressed or not */
+bool is_pages(const char *name)
+{
+	return !strncmp(name, "pages-", 6);
 }
 
 int pagemap_image_add(struct pagemap_image *pm, const struct pagemap_entry *e)

@@ -53,7 +53,9 @@ struct pagemap_image {
 	uint64_t present, in_parent; /* pages */
 };
 
+bool is_image(const char *name);
 bool is_pagemap(const char *name);
+bool is_pages(const char *name);
 int pagemap_image_read(struct pagemap_image *pm, int at, const char *name);
 int pagemap_image_write(const struct pagemap_image *pm, int at, const char *name);
 int pagemap_image_add(struct pagemap_image *pm, const struct pagemap_entry *e);

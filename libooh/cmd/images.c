@@ -87,13 +87,6 @@ static int sum_packed(int at, const char *name, uint32_t *sum, unsigned long lon
 	return packed_close(fd, child) ? -EIO : rc;
 }
 
-static bool is_image(const char *name)
-{
-	size_t n = strlen(name);
-
-	return n > 4 && !strcmp(name + n - 4, ".img");
-}
-
 /* The names in the folder, from the first one on, whatever was read by way of at. */
 DIR *images_list(int at)
 {

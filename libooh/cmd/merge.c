@@ -245,11 +245,6 @@ static int one_map(int dir, long n, int out, const char *name, char *why, size_t
 	return rc;
 }
 
-static bool is_pages(const char *name)
-{
-	return !strncmp(name, "pages-", 6);
-}
-
 /* What is the same in the merged one; the others are made anew */
 static bool goes_along(const char *name)
 {

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "crimage.h"
 #include "images.h"
 #include "packed.h"
 
@@ -27,11 +28,6 @@ static bool ends_in(const char *name, const char *suffix)
 	return n > m && !strcmp(name + n - m, suffix);
 }
 
-static bool is_pages(const char *name)
-{
-	return !strncmp(name, "pages-", 6);
-}
-
 /* Of a compressed image, also of one that is not finished */
 bool packed_name(const char *name)
 {
@@ -44,7 +40,7 @@ bool packed_name(const char *name)
 	for (i = 0; i < PACKERS && is_pages(text); i++)
 		if (ends_in(text, packers[i].suffix)) {
 			text[strlen(text) - strlen(packers[i].suffix)] = '\0';
-			return ends_in(text, ".img");
+			return is_image(text);
 		}
 	return false;
 }
@@ -269,7 +265,7 @@ static int pack_visit(int at, const char *name, void *arg)
 	struct job *j = arg;
 	struct stat st;
 
-	if (!ends_in(name, ".img") || fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) ||
+	if (!is_image(name) || fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) ||
 	    !S_ISREG(st.st_mode) || !st.st_size)
 		return 0;
 	return pack(at, name, j->packer, j->why, j->size);
