@@ -433,28 +433,25 @@ int chain_finish(int dir, long n, long parent)
 	return rc;
 }
 
+/* What says of a folder what it is: it must not go along into another one. */
+bool chain_is_mark(const char *name)
+{
+	return !strcmp(name, MARK) || !strcmp(name, NEW) || !strcmp(name, OWN) ||
+	       !strcmp(name, MERGING);
+}
+
 /* What criu and ooh make in a folder of images, all of it files and one symbolic link. */
 bool chain_made(const char *name)
 {
-	static const char *const names[] = { MARK,
-					     NEW,
-					     LOG,
-					     CHECKSUMS,
-					     "ooh-marks",
-					     "parent",
-					     "stats-dump",
-					     "stats-restore",
-					     "irmap-cache",
-					     "restored.pid",
-					     "criu-options",
-					     OWN,
-					     MERGING };
+	static const char *const names[] = { LOG,	    CHECKSUMS,	    "ooh-marks",
+					     "parent",	    "stats-dump",   "stats-restore",
+					     "irmap-cache", "restored.pid", "criu-options" };
 	size_t i;
 
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (!strcmp(name, names[i]))
 			return true;
-	return is_image(name) || packed_name(name);
+	return is_image(name) || packed_name(name) || chain_is_mark(name);
 }
 
 /* Takes what criu made out of a folder of ours. The mark of completeness goes first. */

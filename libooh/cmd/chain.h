@@ -45,6 +45,7 @@ bool chain_check(int dir, long n, char *why, size_t size);
 bool chain_check_one(int dir, long n, char *why, size_t size);
 long chain_marked(int dir);
 bool chain_made(const char *name);
+bool chain_is_mark(const char *name);
 int chain_replace(int dir, long n, const char *work);
 int chain_begin_merge(int dir, long n, char *work, size_t size);
 int chain_finish_folder(int dir, int at, long parent);

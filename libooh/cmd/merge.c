@@ -248,8 +248,7 @@ static int one_map(int dir, long n, int out, const char *name, char *why, size_t
 /* What is the same in the merged one; the others are made anew */
 static bool goes_along(const char *name)
 {
-	return strcmp(name, "parent") && strcmp(name, CHECKSUMS) && strncmp(name, "complete", 8) &&
-	       strncmp(name, "ooh-checkpoint", 14) && strncmp(name, "ooh-merge", 9) &&
+	return strcmp(name, "parent") && strcmp(name, CHECKSUMS) && !chain_is_mark(name) &&
 	       !is_pages(name) && !is_pagemap(name);
 }
 
