@@ -434,7 +434,7 @@ static int merge_one(struct manage *m)
 
 /* ---- compress */
 
-static int compress_one(struct manage *m, const struct checkpoint *c, bool *failed)
+static int compress_one(struct manage *m, const struct checkpoint *c)
 {
 	int at = chain_folder(m->dir, c->n), rc;
 	char why[512];
@@ -447,10 +447,8 @@ static int compress_one(struct manage *m, const struct checkpoint *c, bool *fail
 	else
 		rc = pack_folder(at, m->packer, why, sizeof(why));
 	close(at);
-	if (rc) {
+	if (rc)
 		say("checkpoint %ld: %s", c->n, why);
-		*failed = true;
-	}
 	return rc;
 }
 
@@ -463,8 +461,8 @@ static int compress(struct manage *m)
 
 	for (i = 0; i < m->n; i++) {
 		was += m->v[i].bytes;
-		if (m->v[i].owner[0] && m->v[i].marked)
-			compress_one(m, &m->v[i], &failed);
+		if (m->v[i].owner[0] && m->v[i].marked && compress_one(m, &m->v[i]))
+			failed = true;
 	}
 	progress_end();
 	if (!chain_list(m->dir, &after, &n))
@@ -514,8 +512,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case ARGP_KEY_END:
 		if (!m->path)
 			argp_error(state, "in which folder are the checkpoints?");
-		m->packer = m->packer ?: packer_choose(NULL);
-		if (!m->packer && m->verb->run == compress)
+		if (m->verb->run == compress && !m->packer)
+			m->packer = packer_choose(NULL);
+		if (m->verb->run == compress && !m->packer)
 			argp_failure(state, ST_CANNOT, 0, "there is neither zstd nor gzip");
 		if (m->verb->run == prune && !m->keep)
 			argp_error(state, "how many are to be kept? Give -k N");
