@@ -205,7 +205,7 @@ static int pack(int at, const char *name, const struct packer *p, char *why, siz
 static int unpack(int at, int out, const char *name, char *why, size_t size)
 {
 	static char buf[1 << 16];
-	char fresh[PATH_MAX], path[PATH_MAX];
+	char fresh[PATH_MAX];
 	int fd, to, rc = 0;
 	ssize_t n;
 	pid_t child;
@@ -229,27 +229,10 @@ static int unpack(int at, int out, const char *name, char *why, size_t size)
 		rc = -errno;
 	if (!rc && (renameat(out, fresh, out, name) || fsync(out)))
 		rc = -errno;
-	if (!rc && at == out && packer_of(at, name, path))
-		unlinkat(at, path, 0);
 	if (rc) {
 		snprintf(why, size, "%s cannot be made plain: %s", name, strerror(-rc));
 		unlinkat(out, fresh, 0);
 	}
-	return rc;
-}
-
-static int for_each_image(int at, int (*visit)(int at, const char *name, void *arg), void *arg)
-{
-	DIR *d = images_list(at);
-	struct dirent *e;
-	int rc = 0;
-
-	if (!d)
-		return -errno;
-	while (!rc && (e = readdir(d)))
-		if (is_pages(e->d_name))
-			rc = visit(at, e->d_name, arg);
-	closedir(d);
 	return rc;
 }
 
@@ -260,9 +243,27 @@ struct job {
 	size_t size;
 };
 
-static int pack_visit(int at, const char *name, void *arg)
+static int for_each_image(int at, int (*visit)(int at, const char *name, struct job *j),
+			  struct job *j)
 {
-	struct job *j = arg;
+	DIR *d = images_list(at);
+	struct dirent *e;
+	int rc = 0;
+
+	if (!d) {
+		rc = -errno;
+		snprintf(j->why, j->size, "%s", strerror(-rc));
+		return rc;
+	}
+	while (!rc && (e = readdir(d)))
+		if (is_pages(e->d_name))
+			rc = visit(at, e->d_name, j);
+	closedir(d);
+	return rc;
+}
+
+static int pack_visit(int at, const char *name, struct job *j)
+{
 	struct stat st;
 
 	if (!is_image(name) || fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) ||
@@ -283,22 +284,29 @@ int pack_folder(int at, const char *packer, char *why, size_t size)
 	return for_each_image(at, pack_visit, &j);
 }
 
-static int unpack_visit(int at, const char *name, void *arg)
+/* Of an image that is compressed, and all of it, the plain one's name */
+static bool plain_name(char plain[static NAME_MAX + 1], const char *name)
 {
-	struct job *j = arg;
-	char plain[NAME_MAX + 1];
-
 	if (!packed_name(name) || ends_in(name, NEW))
-		return 0;
-	snprintf(plain, sizeof(plain), "%s", name);
+		return false;
+	snprintf(plain, NAME_MAX + 1, "%s", name);
 	*strrchr(plain, '.') = '\0';
-	/* a plain one is always whole */
-	if (!faccessat(at, plain, F_OK, AT_SYMLINK_NOFOLLOW)) {
-		if (at == j->out)
-			unlinkat(at, name, 0);
+	return true;
+}
+
+static int unpack_visit(int at, const char *name, struct job *j)
+{
+	char plain[NAME_MAX + 1];
+	int rc = 0;
+
+	if (!plain_name(plain, name))
 		return 0;
-	}
-	return unpack(at, j->out, plain, j->why, j->size);
+	/* a plain one is always whole */
+	if (faccessat(at, plain, F_OK, AT_SYMLINK_NOFOLLOW))
+		rc = unpack(at, j->out, plain, j->why, j->size);
+	if (!rc && at == j->out)
+		unlinkat(at, name, 0);
+	return rc;
 }
 
 /* The plain images of those that are compressed, into out; if that is the same folder, instead. */
@@ -309,20 +317,18 @@ int unpack_folder(int at, int out, char *why, size_t size)
 	return for_each_image(at, unpack_visit, &j);
 }
 
-static int any_visit(int at, const char *name, void *arg)
+static int any_visit(int at, const char *name, struct job *j)
 {
 	char plain[NAME_MAX + 1];
 
-	(void)arg;
-	if (!packed_name(name) || ends_in(name, NEW))
-		return 0;
-	snprintf(plain, sizeof(plain), "%s", name);
-	*strrchr(plain, '.') = '\0';
-	return !!faccessat(at, plain, F_OK, AT_SYMLINK_NOFOLLOW);
+	(void)j;
+	return plain_name(plain, name) && faccessat(at, plain, F_OK, AT_SYMLINK_NOFOLLOW);
 }
 
 /* Whether there is an image that is compressed alone */
 bool packed_any(int at)
 {
-	return for_each_image(at, any_visit, NULL) > 0;
+	struct job j = { 0 };
+
+	return for_each_image(at, any_visit, &j) > 0;
 }
