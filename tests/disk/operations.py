@@ -17,6 +17,9 @@ import daemon
 import images
 
 GRAIN = 512
+# files of one chain that differ in what an index has to leave to them
+MIXED = ("cluster_size=4k", "cluster_size=512", "cluster_size=64k",
+         "cluster_size=16k,extended_l2=on", "cluster_size=2M", "compat=0.10")
 KINDS = {"write": 400, "zero": 60, "discard": 60, "read": 250, "flush": 20, "snapshot": 30,
          "commit": 6, "active commit": 3, "stream": 5, "resize": 4, "reopen": 6, "restart": 4,
          "kill": 5, "offline": 4, "base": 4}

@@ -18,8 +18,7 @@ TOP = Path(__file__).resolve().parent.parent.parent
 BUILD = Path(os.environ.get("OOH_BUILD", TOP / "build"))
 OPTIONS = [("cluster_size=4k",), ("cluster_size=64k",), ("cluster_size=2M",),
            ("cluster_size=16k,extended_l2=on",),
-           ("cluster_size=4k", "cluster_size=512", "cluster_size=64k",
-            "cluster_size=16k,extended_l2=on", "cluster_size=2M", "compat=0.10")]
+           operations.MIXED]
 
 
 def main() -> None:

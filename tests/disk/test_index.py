@@ -13,15 +13,13 @@ TOP = Path(__file__).resolve().parent.parent.parent
 BIN = Path(os.environ.get("OOH_BUILD", TOP / "build")) / "sqemu/usr/bin"
 
 SMALL = ("cluster_size=4k",)
-MIXED = ("cluster_size=4k", "cluster_size=512", "cluster_size=64k",
-         "cluster_size=16k,extended_l2=on", "cluster_size=2M", "compat=0.10")
 
 
 @pytest.mark.parametrize("seed, options, index", [
     (1, SMALL, ("on", "auto", "off")),
-    (2, MIXED, ("on", "auto")),
+    (2, operations.MIXED, ("on", "auto")),
     long(3, SMALL, ("on",)),
-    long(4, MIXED, ("on", "off")),
+    long(4, operations.MIXED, ("on", "off")),
     long(5, SMALL, None),
 ], ids=["small", "mixed", "small-on", "mixed-on-off", "small-without"])
 def test_random_operations_on_a_disk_in_use(tmp_path, seed, options, index):
